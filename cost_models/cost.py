@@ -1,0 +1,77 @@
+"""What a cost model answers, and the two costs that need no hardware: storage size and BOPs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from cost_models.layer import FLOAT_BITS, BitConfig, LayerSpec, Precision
+
+PARAMETER_BYTES = 4
+"""Bytes of a bias (int32, or float32 in a float layer) and of a requantization scale."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost per image of one layer, or of what a network adds to its layers.
+
+    Attributes:
+        latency_s: Seconds, or None where the model does not know.
+        energy_j: Joules, or None where the model does not know.
+        breakdown: Parts by name, the unit as suffix: ``compute_s``, ``traffic_s``, ``compute_j``, ``dram_j``...
+            Energy parts sum to ``energy_j``; time parts may overlap, as the model's docstring says.
+        computed_as: The precision whose kernel or lanes do the work, if it is wider than the stored one.
+    """
+
+    latency_s: float | None
+    energy_j: float | None
+    breakdown: Mapping[str, float] = field(default_factory=dict)
+    computed_as: Precision | None = None
+
+
+@runtime_checkable
+class CostModel(Protocol):
+    """A target device: which precisions each layer may have, and what they cost.
+
+    Attributes:
+        name: Device, runtime and version.
+        cost_source: ``"modelled"`` or ``"measured"``.
+        batch: Images per inference; every cost is divided by it.
+        warnings: What a reader of the results must know, e.g. that a constant is an estimate.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cost_source(self) -> Literal["modelled", "measured"]: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
+
+    def precisions(self, layer: LayerSpec) -> Sequence[Precision]:
+        """Precisions that the device runs ``layer`` at, narrowest first."""
+        ...
+
+    def layer_cost(self, layer: LayerSpec, precision: Precision) -> Cost:
+        """Cost per image of ``layer`` at ``precision``.
+
+        Raises:
+            ValueError: If the device does not run ``layer`` at ``precision``.
+        """
+        ...
+
+    def network_cost(self, layers: Sequence[LayerSpec], config: BitConfig) -> Cost:
+        """What the network costs per image beyond the sum of its layers, e.g. an overhead per inference."""
+        ...
+
+
+def size_bytes(layer: LayerSpec, precision: Precision) -> int:
+    """Bytes to store a layer: packed weights, 4-byte biases and, unless float, a 4-byte scale per output channel."""
+    weights = -(-layer.weight_count * precision.weight_bits // 8)
+    parameters = layer.out_channels * (int(layer.bias) + int(precision.weight_bits < FLOAT_BITS))
+    return weights + PARAMETER_BYTES * parameters
+
+
+def bops(layer: LayerSpec, precision: Precision) -> int:
+    """Bit operations per image: MACs times weight bits times activation bits."""
+    return layer.macs * precision.weight_bits * precision.activation_bits

@@ -1,0 +1,120 @@
+"""A network whose weights and activations take the values that integers would give them."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from cost_models import FLOAT, FLOAT_BITS, BitConfig
+from hwsearch.evaluate.bit_config import check_config
+from hwsearch.graph import Network
+from hwsearch.graph.network import parameter
+from hwsearch.quantize import ActivationGrid, ActivationRanges, LayerDatabase
+
+OTHER_BITS = 8
+"""Width of tensors that no layer reads: residual sums, pooled values."""
+
+
+class ActivationQuantizer(nn.Module):
+    """Saturating affine quantization ``q = clamp(round(x / S) + Z)``, ties to even; passes floats while it has no grid.
+
+    Four vectorized passes: ``torch.fake_quantize_per_tensor_affine`` takes about ten times as long on a CPU.
+    """
+
+    grid: ActivationGrid | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize and dequantize ``x`` of any shape."""
+        if self.grid is None:
+            return x
+        scale, zero_point, qmax = self.grid.scale, self.grid.zero_point, self.grid.qmax
+        return x.div(scale).round_().clamp_(-zero_point, qmax - zero_point).mul_(scale)
+
+
+class FakeQuantNetwork:
+    """Runs a captured network at any precision by looking weights up in the layer database.
+
+    Args:
+        network: The captured float network.
+        database: Codes of every (layer, weight_bits) that will be asked for.
+        ranges: Grids of every (tensor, activation_bits) that will be asked for, and of 8 bits.
+        device: Torch device that it runs on.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        database: LayerDatabase,
+        ranges: ActivationRanges,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.network = network
+        self.database = database
+        self.ranges = ranges
+        self.device = torch.device(device)
+        self._graph = copy.deepcopy(network.graph)
+        self._nodes: dict[str, Node] = {node.name: node for node in self._graph.graph.nodes}
+        self._quantizers = self._insert_quantizers()
+        self._graph = self._graph.to(self.device, memory_format=torch.channels_last)
+        self._float_weights = {
+            layer.name: parameter(self._graph, self._nodes[network.nodes[layer.name]], 1).clone() for layer in network.layers
+        }
+        self.configure({layer.name: FLOAT for layer in network.layers})
+
+    def _insert_quantizers(self) -> dict[tuple[str, str | None], ActivationQuantizer]:
+        """One quantizer per (tensor, layer), and one per tensor for all its other readers."""
+        quantizers: dict[tuple[str, str | None], ActivationQuantizer] = {}
+        quantized: dict[tuple[str, str | None], Node] = {}
+        graph = self._graph.graph
+        for read in self.network.reads:
+            key = (read.tensor, read.layer)
+            source = self._nodes[read.tensor]
+            if key not in quantizers:
+                name = f"quantizer_{len(quantizers)}"
+                quantizers[key] = ActivationQuantizer()
+                self._graph.add_module(name, quantizers[key])
+                with graph.inserting_after(source):
+                    quantized[key] = graph.call_module(name, (source,))
+            self._nodes[read.node].replace_input_with(source, quantized[key])
+        self._graph.recompile()
+        return quantizers
+
+    def configure(self, config: BitConfig) -> None:
+        """Set every layer's precision; the other tensors are 8-bit unless all layers read floats.
+
+        Raises:
+            ValueError: If ``config`` names other layers than the network's, or a width that the database or the ranges
+                do not hold.
+        """
+        check_config(config, [layer.name for layer in self.network.layers])
+        integer = any(precision.activation_bits < FLOAT_BITS for precision in config.values())
+        for (tensor, layer), quantizer in self._quantizers.items():
+            bits = config[layer].activation_bits if layer else (OTHER_BITS if integer else FLOAT_BITS)
+            quantizer.grid = self._grid(tensor, bits)
+        for layer, precision in config.items():
+            weight = parameter(self._graph, self._nodes[self.network.nodes[layer]], 1)
+            weight.copy_(self._weight(layer, precision.weight_bits))
+
+    def _grid(self, tensor: str, bits: int) -> ActivationGrid | None:
+        if bits == FLOAT_BITS:
+            return None
+        if (tensor, bits) not in self.ranges:
+            known = sorted({width for _, width in self.ranges})
+            raise ValueError(f"There are no ranges for activation_bits={bits}; calibration made them for {known}.")
+        return self.ranges[tensor, bits]
+
+    def _weight(self, layer: str, bits: int) -> Tensor:
+        if bits == FLOAT_BITS:
+            return self._float_weights[layer]
+        if (layer, bits) not in self.database:
+            known = sorted({width for name, width in self.database if name == layer})
+            raise ValueError(f"The layer database holds no weight_bits={bits} for layer '{layer}'; it holds {known}.")
+        return self.database[layer, bits].dequantize()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits ``[N, classes]`` of inputs ``[N, ...]``."""
+        if x.dim() == 4:
+            x = x.to(self.device, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return self._graph(x.to(self.device))  # type: ignore[no-any-return]  # a GraphModule returns Any

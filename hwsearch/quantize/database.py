@@ -1,0 +1,143 @@
+"""The layer database: every (layer, weight_bits) quantized once, looked up by the search.
+
+The name follows OBC (Frantar and Alistarh 2022, arXiv:2208.11580), which stitches networks from such a database.
+"""
+
+import functools
+import hashlib
+import inspect
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from hwsearch.graph import Network
+from hwsearch.progress import track
+from hwsearch.quantize.grid import QuantizedWeight, quantize_weight
+from hwsearch.quantize.range import RangeEstimator
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Part of the cache key; raised when the arithmetic of this package changes."""
+
+WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
+
+Granularity = Literal["per_channel", "per_tensor"]
+LayerDatabase = Mapping[tuple[str, int], QuantizedWeight]
+"""Integer codes and scales of every (layer, weight_bits)."""
+
+
+def build_database(
+    network: Network,
+    estimator: RangeEstimator,
+    bits: Sequence[int] = WEIGHT_BITS,
+    *,
+    granularity: Granularity = "per_channel",
+    cache_dir: Path | None = None,
+) -> dict[tuple[str, int], QuantizedWeight]:
+    """Quantize every layer at every width.
+
+    Args:
+        network: The captured float network.
+        estimator: Range estimator; it sees ``[O, N]`` per channel, ``[1, O N]`` per tensor.
+        bits: Widths, each 2 to 8.
+        granularity: One range per output channel, or one per layer.
+        cache_dir: Folder of results from earlier runs, keyed by weights, estimator and version; None keeps nothing. A
+            file that is damaged or does not fit is rebuilt.
+
+    Returns:
+        Codes and scales of each (layer, bits).
+
+    Raises:
+        ValueError: If ``granularity`` is unknown or a width is outside 2..8.
+    """
+    if granularity not in ("per_channel", "per_tensor"):
+        raise ValueError(f"granularity is 'per_channel' or 'per_tensor', not '{granularity}'.")
+    widths = tuple(sorted(set(bits)))
+    database = {}
+    for layer in track(network.layers, "quantizing weights"):
+        entries = _layer_entries(network.weight(layer.name), estimator, widths, granularity, cache_dir)
+        database.update({(layer.name, width): entry for width, entry in entries.items()})
+    return database
+
+
+def _layer_entries(
+    weight: Tensor, estimator: RangeEstimator, bits: tuple[int, ...], granularity: Granularity, cache_dir: Path | None
+) -> dict[int, QuantizedWeight]:
+    path = cache_dir / f"{_key(weight, estimator, bits, granularity)}.safetensors" if cache_dir else None
+    entries = _read(path, weight, bits) if path else None
+    if entries is None:
+        rows = weight.reshape(len(weight), -1) if granularity == "per_channel" else weight.reshape(1, -1)
+        entries = {width: quantize_weight(weight, estimator(rows, width).clip, width) for width in bits}
+        if path:
+            _write(path, entries)
+    return entries
+
+
+def _key(weight: Tensor, estimator: RangeEstimator, bits: tuple[int, ...], granularity: Granularity) -> str:
+    digest = hashlib.sha256(f"{VERSION} {granularity} {bits} {_identity(estimator)} {tuple(weight.shape)}".encode())
+    digest.update(weight.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _identity(estimator: RangeEstimator) -> str:
+    """Name, bound arguments and source of an estimator, so that an edited function is another one."""
+    function, bound = estimator, {}
+    while isinstance(function, functools.partial):
+        bound = {**function.keywords, **bound}
+        function = function.func
+    try:
+        source = inspect.getsource(function)  # type: ignore[arg-type]  # any callable; TypeError is handled
+    except (OSError, TypeError):
+        source = repr(function)
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')} {sorted(bound.items())} {source}"
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, entries: Mapping[int, QuantizedWeight]) -> None:
+    """Write whole or not at all: readers never see a part, and a full disk only costs the cache."""
+    tensors = {f"codes.{bits}": entry.codes for bits, entry in entries.items()}
+    tensors |= {f"scale.{bits}": entry.scale for bits, entry in entries.items()}
+    data = safetensors.torch.save(tensors, metadata={"checksum": _checksum(tensors)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        log.warning("The layer database is not cached in %s: %s", path.parent, error)
+
+
+def _read(path: Path, weight: Tensor, bits: Sequence[int]) -> dict[int, QuantizedWeight] | None:
+    """Entries from disk, or None where there are none that can be trusted."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+            checksum = (file.metadata() or {}).get("checksum")
+        if checksum != _checksum(tensors):
+            raise ValueError("checksum mismatch")
+        entries = {width: QuantizedWeight(tensors[f"codes.{width}"], tensors[f"scale.{width}"]) for width in bits}
+        if any(entry.codes.shape != weight.shape or entry.codes.dtype != torch.int8 for entry in entries.values()):
+            raise ValueError("shape mismatch")
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        log.warning("Rebuilding %s: %s", path, error)
+        return None
+    return entries

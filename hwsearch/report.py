@@ -1,0 +1,122 @@
+"""Tables for the terminal, and the files of a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hwsearch.compare import Comparison
+from hwsearch.figures import compare_figure
+from hwsearch.pareto import ACCURACIES, COSTS
+from hwsearch.units import in_words, name_of, unit_of
+
+
+def render_pareto(table: pd.DataFrame) -> Table:
+    """The rows of ``pareto.csv`` with human units, cheapest first, the float network last.
+
+    Args:
+        table: Rows of ``pareto.csv``; costs that no row knows are left out.
+    """
+    quantized = table[table["kind"] != "float"]
+    costs = [name for name in COSTS if quantized[name].notna().any()]
+    ordered = pd.concat([quantized.sort_values(costs[:1], kind="stable"), table[table["kind"] == "float"]])
+    rendered = Table(caption=_caption(table), caption_justify="left", caption_style="", box=None, header_style="bold")
+    for name in ("trial", "kind", "front", "W bits", "A bits", "test top-1 / %", "95 % interval", "search top-1 / %"):
+        rendered.add_column(name, justify="left" if name in ("kind", "front") else "right")
+    for name in costs:
+        unit = unit_of(name, float(quantized[name].max()))[1]
+        rendered.add_column(f"{name.split('_')[0]} / {unit}", justify="right")
+    for _, row in ordered.iterrows():
+        cells = [_number(row["trial"], 0), str(row["kind"]), _front_mark(row)]
+        cells += [_number(row["weight_bits_mean"], 2), _number(row["activation_bits_mean"], 2)]
+        cells += [_number(row["test_top1"], 2), f"{row['test_top1_low']:.2f}..{row['test_top1_high']:.2f}"]
+        cells += [_number(row["search_top1"], 2), *(_quantity(row[name], name, quantized) for name in costs)]
+        rendered.add_row(*cells, style=None if row["on_front"] and not row["dominated_by_uniform"] else "dim")
+    return rendered
+
+
+def render(comparison: Comparison) -> RenderableType:
+    """Summary, domination matrix, best row and notes of a comparison."""
+    heading = f"{name_of(comparison.y)} against {name_of(comparison.x)}"
+    heading += f", where {comparison.where}" if comparison.where else ""
+    parts: list[RenderableType] = [Text(heading, style="bold"), _summary_table(comparison)]
+    if len(comparison.summary) > 1:
+        title = Text("Share of the row's front that the column's front dominates", style="bold")
+        parts += [Text(), title, _domination_table(comparison)]
+    if comparison.best_by is not None:
+        parts += [Text(), Text(_best_in_words(comparison))]
+    parts += [Text(f"Reference point of the hypervolumes: {in_words(comparison.reference_point)}.")]
+    return Group(*parts, *(Text(f"Note: {note}", style="yellow") for note in comparison.notes))
+
+
+def write_comparison(comparison: Comparison, out_dir: Path | str) -> None:
+    """Write ``compare.csv``, ``summary.csv``, ``domination.csv`` and ``compare.png``, described in ``runs/README.md``.
+
+    Args:
+        comparison: What ``hwsearch.compare.compare`` returned.
+        out_dir: Created if missing; files of these names are replaced.
+    """
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    comparison.rows.to_csv(folder / "compare.csv", index=False)
+    comparison.summary.to_csv(folder / "summary.csv", index=False)
+    comparison.domination.to_csv(folder / "domination.csv")
+    compare_figure(comparison).savefig(folder / "compare.png")
+
+
+def _summary_table(comparison: Comparison) -> Table:
+    table = Table(box=None, header_style="bold")
+    for name in ("run", "costs", "rows", "front points", "hypervolume", "share of union front"):
+        table.add_column(name, justify="left" if name in ("run", "costs") else "right")
+    for row in comparison.summary.to_dict("records"):
+        numbers = [f"{row['rows']}", f"{row['front_points']}", f"{row['hypervolume']:.4f}", f"{row['union_share']:.0%}"]
+        table.add_row(Text(row["run"]), Text(row["label"]), *numbers)
+    return table
+
+
+def _domination_table(comparison: Comparison) -> Table:
+    table = Table("front of", box=None, header_style="bold")
+    for name in comparison.domination.columns:
+        table.add_column(Text(name), justify="right")
+    for front, row in comparison.domination.iterrows():
+        table.add_row(Text(str(front)), *("-" if pd.isna(share) else f"{share:.0%}" for share in row))
+    return table
+
+
+def _best_in_words(comparison: Comparison) -> str:
+    column, best = str(comparison.best_by), comparison.best
+    if best is None:
+        return f"No best {name_of(column)}: uniform precision dominates every mixed row that is left."
+    most = "Highest" if column in ACCURACIES else "Lowest"
+    shown = dict.fromkeys(["test_top1", comparison.x, comparison.y, column])
+    values = in_words({name: float(best[name]) for name in shown})
+    bits = f"{best['weight_bits_mean']:.2f} weight and {best['activation_bits_mean']:.2f} activation bits"
+    return (
+        f"{most} {name_of(column)}: run '{best['run']}', trial {best['trial']} ({best['kind']}, mean {bits}): {values}."
+    )
+
+
+def _caption(table: pd.DataFrame) -> str:
+    sources = " and ".join(sorted(set(table.loc[table["kind"] != "float", "cost_source"])))
+    caption = f"Costs are {sources}, per image. Front: non-dominated on the search split."
+    if table["dominated_by_uniform"].any():
+        caption += " (uniform): a uniform row dominates it on the test split."
+    return caption
+
+
+def _front_mark(row: pd.Series[Any]) -> str:
+    return "(uniform)" if row["dominated_by_uniform"] else "yes" if row["on_front"] else ""
+
+
+def _number(value: float, digits: int) -> str:
+    return "" if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def _quantity(value: float, column: str, table: pd.DataFrame) -> str:
+    divisor, _ = unit_of(column, float(table[column].max()))
+    return "" if pd.isna(value) else f"{value / divisor:.4g}"

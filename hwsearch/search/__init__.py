@@ -1,0 +1,27 @@
+"""Optuna search over per-layer precisions; knows shapes, bits and costs, but no torch."""
+
+from hwsearch.search.loop import complete_trials, config_of, judged_configs, search
+from hwsearch.search.objectives import MEASURES, Constraint, check_known, check_objectives, parse_constraints
+from hwsearch.search.space import Group, SearchSpace, build_space, canonical
+from hwsearch.search.study import locked, open_storage
+from hwsearch.search.tables import precisions_table, trials_table
+
+__all__ = [
+    "MEASURES",
+    "Constraint",
+    "Group",
+    "SearchSpace",
+    "build_space",
+    "canonical",
+    "check_known",
+    "check_objectives",
+    "complete_trials",
+    "config_of",
+    "judged_configs",
+    "locked",
+    "open_storage",
+    "parse_constraints",
+    "precisions_table",
+    "search",
+    "trials_table",
+]

@@ -1,0 +1,80 @@
+"""Objectives, and bounds on any measure as constraints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from hwsearch.pareto import DIRECTIONS
+
+MEASURES = ("top1", "latency_s", "energy_j", "size_bytes", "bops")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on one measure: top1 from below, costs from above."""
+
+    measure: str
+    bound: float
+
+    @property
+    def name(self) -> str:
+        """E.g. ``size_bytes <= 100000``."""
+        sign = ">=" if DIRECTIONS[self.measure] == "maximize" else "<="
+        return f"{self.measure} {sign} {self.bound:g}"
+
+    def violation(self, value: float) -> float:
+        """Excess over the bound; zero or less is feasible. Costs are relative to the bound, top1 is in points."""
+        if DIRECTIONS[self.measure] == "maximize":
+            return self.bound - value
+        return value / self.bound - 1
+
+
+def check_objectives(objectives: Sequence[str]) -> None:
+    """Require known objectives, at least one, none twice.
+
+    Raises:
+        ValueError: Names the objective and the choices.
+    """
+    if not objectives:
+        raise ValueError(f"objective.objectives is empty; choose from {list(MEASURES)}.")
+    for objective in objectives:
+        if objective not in MEASURES:
+            raise ValueError(f"'{objective}' is no objective; choose from {list(MEASURES)}.")
+    if len(set(objectives)) < len(objectives):
+        raise ValueError(f"objective.objectives {list(objectives)} names one objective twice.")
+
+
+def parse_constraints(bounds: Mapping[str, float | None]) -> tuple[Constraint, ...]:
+    """Constraints from bounds by measure; None is no bound.
+
+    Raises:
+        ValueError: If a measure is unknown or the bound of a cost is not positive.
+    """
+    constraints = []
+    for measure, bound in bounds.items():
+        if measure not in MEASURES:
+            raise ValueError(f"constraints.{measure} is unknown; constraints bound {list(MEASURES)}.")
+        if bound is None:
+            continue
+        if DIRECTIONS[measure] == "minimize" and not bound > 0:
+            raise ValueError(f"constraints.{measure}={bound:g} must be positive.")
+        constraints.append(Constraint(measure, float(bound)))
+    return tuple(constraints)
+
+
+def check_known(objectives: Sequence[str], constraints: Sequence[Constraint], costs: Mapping[str, float], device: str) -> None:
+    """Refuse to optimize or bound a cost that the device does not know.
+
+    Args:
+        objectives: Chosen objectives.
+        constraints: Chosen constraints.
+        costs: Costs of any configuration; NaN where unknown.
+        device: Its name, for the message.
+
+    Raises:
+        ValueError: Names the cost and those that are known.
+    """
+    known = [name for name, value in costs.items() if not isnan(value)]
+    for measure in [*objectives, *(constraint.measure for constraint in constraints)]:
+        if measure != "top1" and measure not in known:
+            raise ValueError(f"Hardware '{device}' does not know {measure}; it knows {known}.")

@@ -1,0 +1,192 @@
+"""The search space: which layers decide together, and between which precisions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Any
+
+from cost_models import FLOAT_BITS, BitConfig, LayerSpec, Precision
+
+BitOptions = Mapping[str, Sequence[int]]
+"""``weight_bits`` and ``activation_bits`` that a layer may have; a missing key leaves all that the device runs."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that share one precision.
+
+    Attributes:
+        name: First layer's name; prefix of the group's Optuna parameters.
+        layers: Their names.
+        precisions: The choices, narrowest first; one if the group is pinned.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+
+    @property
+    def weight_bits(self) -> list[int]:
+        """Distinct weight widths, narrowest first."""
+        return sorted({precision.weight_bits for precision in self.precisions})
+
+    @property
+    def activation_bits(self) -> list[int]:
+        """Distinct activation widths, narrowest first; empty where the weight width decides them."""
+        widths = sorted({precision.activation_bits for precision in self.precisions})
+        return widths if len(self.precisions) > len(self.weight_bits) else []
+
+    def at_least(self, weight_bits: int, activation_bits: int) -> Precision | None:
+        """Narrowest choice that holds these bits: a narrower value runs in a wider container."""
+        wide = [p for p in self.precisions if p.weight_bits >= weight_bits and p.activation_bits >= activation_bits]
+        return min(wide, key=lambda p: (p.weight_bits * p.activation_bits, p.weight_bits), default=None)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All decisions of a search.
+
+    Attributes:
+        groups: In the order of the network's layers.
+        pinned: Layers whose precision the user fixed; uniform configurations leave them alone.
+    """
+
+    groups: tuple[Group, ...]
+    pinned: frozenset[str] = frozenset()
+
+    @property
+    def size(self) -> int:
+        """Number of distinct configurations."""
+        return prod(len(group.precisions) for group in self.groups)
+
+    def config(self, choices: Mapping[str, Precision]) -> dict[str, Precision]:
+        """Configuration from one precision per group."""
+        return {layer: choices[group.name] for group in self.groups for layer in group.layers}
+
+    def uniform(self, precision: Precision) -> dict[str, Precision] | None:
+        """``precision`` on every layer that is not pinned, or the narrowest that holds it; None if nothing does."""
+        choices = {group.name: group.at_least(precision.weight_bits, precision.activation_bits) for group in self.groups}
+        for group in self.groups:
+            if self.pinned.intersection(group.layers):
+                choices[group.name] = group.precisions[0]
+        found = {name: choice for name, choice in choices.items() if choice}
+        return self.config(found) if len(found) == len(choices) else None
+
+    def uniforms(self) -> list[dict[str, Precision]]:
+        """(b, b) and (b, 8) for every weight width b of the space, widest first, without repeats."""
+        widths = sorted({bits for group in self.groups for bits in group.weight_bits}, reverse=True)
+        found: list[dict[str, Precision]] = []
+        for bits in widths:
+            for precision in (Precision(bits, bits), Precision(bits, 8)):
+                config = self.uniform(precision)
+                if config and config not in found:
+                    found.append(config)
+        return found
+
+
+def build_space(
+    layers: Sequence[LayerSpec],
+    device_precisions: Mapping[str, Sequence[Precision]],
+    *,
+    weight_bits: Sequence[int] | None = None,
+    activation_bits: Sequence[int] | None = None,
+    pinned: Mapping[str, str | Precision] | None = None,
+    tied: Sequence[Sequence[str]] = (),
+    overrides: Mapping[str, BitOptions] | None = None,
+    device: str = "device",
+) -> SearchSpace:
+    """Combine what the user allows with what the device runs.
+
+    Args:
+        layers: Quantizable layers of the network, in order.
+        device_precisions: Precisions of each layer on the device, by layer name.
+        weight_bits: Weight widths to choose from; None means all that the device runs.
+        activation_bits: Likewise for activations.
+        pinned: Fixed precisions such as ``W8A8`` by layer name, glob pattern, ``first`` or ``last``.
+        tied: Lists of names or patterns; layers that match one list share their precision.
+        overrides: Other widths for some layers, by name or pattern; later entries win.
+        device: Name of the device, for error messages.
+
+    Raises:
+        ValueError: If a width or pinned precision is not run by the device, or a pattern matches no layer.
+    """
+    names = [layer.name for layer in layers]
+    base: dict[str, Any] = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    options = {name: dict(base) for name in names}
+    for pattern, bits in (overrides or {}).items():
+        unknown = sorted(set(bits) - set(base))
+        if unknown:
+            raise ValueError(f"space.overrides['{pattern}'] has unknown keys {unknown}; it takes {list(base)}.")
+        for name in match_layers(pattern, names, "space.overrides"):
+            options[name].update(bits)
+    allowed = {name: _allowed(name, device_precisions[name], options[name], device) for name in names}
+    fixed: dict[str, Precision] = {}
+    for pattern, value in (pinned or {}).items():
+        for name in match_layers(pattern, names, "space.pinned"):
+            fixed[name] = _pin(name, value, device_precisions[name], device)
+    allowed |= {name: [precision] for name, precision in fixed.items()}
+    return SearchSpace(tuple(_groups(names, allowed, tied)), frozenset(fixed))
+
+
+def match_layers(pattern: str, names: Sequence[str], place: str) -> list[str]:
+    """Layers that a name, a glob pattern, ``first`` or ``last`` stands for.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    ends = {"first": names[:1], "last": names[-1:]}
+    found = list(ends.get(pattern) or [name for name in names if fnmatchcase(name, pattern)])
+    if not found:
+        raise ValueError(f"'{pattern}' in {place} matches no layer; the layers are {', '.join(names)}.")
+    return found
+
+
+def _allowed(name: str, device_precisions: Sequence[Precision], options: Mapping[str, Any], device: str) -> list[Precision]:
+    integer = [precision for precision in device_precisions if precision.weight_bits < FLOAT_BITS]
+    for key in ("weight_bits", "activation_bits"):
+        known = sorted({getattr(precision, key) for precision in integer})
+        lacking = sorted(set(options[key] or ()) - set(known))
+        if lacking:
+            raise ValueError(
+                f"Hardware '{device}' has no kernels for {key}={lacking} in layer '{name}'; it supports {known}. "
+                f"Set space.{key} to a subset."
+            )
+    found = [p for p in integer if all(not options[key] or getattr(p, key) in options[key] for key in options)]
+    if not found:
+        pairs = ", ".join(str(precision) for precision in integer)
+        raise ValueError(
+            f"Hardware '{device}' runs layer '{name}' at none of weight_bits={options['weight_bits']} with "
+            f"activation_bits={options['activation_bits']}; it supports the pairs {pairs}."
+        )
+    return sorted(found, key=lambda p: (p.weight_bits, p.activation_bits))
+
+
+def _pin(name: str, value: str | Precision, device_precisions: Sequence[Precision], device: str) -> Precision:
+    precision = value if isinstance(value, Precision) else Precision.parse(value)
+    if precision not in device_precisions:
+        pairs = ", ".join(str(supported) for supported in device_precisions)
+        raise ValueError(f"space.pinned sets layer '{name}' to {precision}, which hardware '{device}' lacks; it supports {pairs}.")
+    return precision
+
+
+def _groups(names: Sequence[str], allowed: Mapping[str, Sequence[Precision]], tied: Sequence[Sequence[str]]) -> list[Group]:
+    owner = {name: name for name in names}
+    for patterns in tied:
+        members = {name for pattern in patterns for name in match_layers(pattern, names, "space.tied")}
+        merged = {owner[name] for name in members}
+        first = next(name for name in names if owner[name] in merged)
+        owner = {name: first if group in merged else group for name, group in owner.items()}
+    groups = []
+    for first in dict.fromkeys(owner[name] for name in names):
+        members_in_order = tuple(name for name in names if owner[name] == first)
+        common = [p for p in allowed[first] if all(p in allowed[name] for name in members_in_order)]
+        if not common:
+            raise ValueError(f"The tied layers {', '.join(members_in_order)} have no precision in common.")
+        groups.append(Group(first, members_in_order, tuple(common)))
+    return groups
+
+
+def canonical(config: BitConfig) -> tuple[tuple[str, Precision], ...]:
+    """Hashable form of a configuration; equal for equal configurations."""
+    return tuple(sorted(config.items()))

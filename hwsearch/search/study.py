@@ -1,0 +1,117 @@
+"""Opening and resuming an Optuna study."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from hwsearch.pareto import DIRECTIONS
+
+SamplerFactory = Callable[[int], BaseSampler]
+"""Makes a sampler from a seed."""
+
+
+def open_storage(url: str | None, run_dir: Path) -> BaseStorage:
+    """Optuna's storage: the run folder's journal file, or any database URL that Optuna takes.
+
+    A process that was killed may leave half a line at the end of the journal and its lock; both are removed, which is
+    safe because the caller holds the run folder's own lock.
+    """
+    if url:
+        return optuna.storages.get_storage(url)
+    path = run_dir / "study.journal"
+    if path.exists():
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            path.write_bytes(data[: data.rfind(b"\n") + 1])
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def open_study(
+    storage: BaseStorage,
+    name: str,
+    objectives: Sequence[str],
+    make_sampler: SamplerFactory,
+    seed: int,
+    definition: Mapping[str, Any],
+) -> optuna.Study:
+    """Create a study, or open it again and make ready to go on.
+
+    Args:
+        storage: Where it is kept.
+        name: Its name in the storage.
+        objectives: Its objectives in order.
+        make_sampler: Makes the sampler; seeded from ``seed`` and the number of trials told, since a resumed search
+            would otherwise ask for the same candidates again.
+        seed: Seed of the search.
+        definition: What the study's results depend on, JSON-like; a study is only resumed with the same one.
+
+    Raises:
+        ValueError: If the study exists and was made with another definition.
+    """
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=[DIRECTIONS[o] for o in objectives], load_if_exists=True
+    )
+    wanted = json.loads(json.dumps(definition))
+    known = study.user_attrs.get("definition")
+    if known is None:
+        study.set_user_attr("definition", wanted)
+    elif known != wanted:
+        changed = sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key))
+        raise ValueError(
+            f"The run folder holds a search with other settings ({', '.join(changed)} differ); "
+            "repeat the command that began it, or choose another run_dir."
+        )
+    told = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    study.sampler = make_sampler(int(np.random.SeedSequence([seed, told]).generate_state(1)[0]))
+    _retry_interrupted(study)
+    return study
+
+
+def _retry_interrupted(study: optuna.Study) -> None:
+    """Fail the trials that a killed process left running and put their candidates first in the queue."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params:
+            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+
+
+@contextmanager
+def locked(run_dir: Path) -> Any:
+    """Hold the run folder for this process; the lock goes when the process does, however it ends.
+
+    Raises:
+        ValueError: If another process holds it.
+    """
+    with (run_dir / ".lock").open("w") as file:
+        if not _try_lock(file):
+            raise ValueError(f"Another process is writing run folder '{run_dir}'; wait for it or choose another run_dir.")
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

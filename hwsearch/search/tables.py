@@ -1,0 +1,65 @@
+"""Tables of a study."""
+
+from collections.abc import Sequence
+
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from hwsearch.search.loop import config_of, judged_configs
+from hwsearch.search.objectives import MEASURES, Constraint
+from hwsearch.search.space import SearchSpace, canonical
+
+
+def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[Constraint] = ()) -> pd.DataFrame:
+    """One row per finished trial: trial, state, kind, feasible, and the measures of complete ones.
+
+    ``state`` is complete, duplicate (of a candidate judged before) or failed (interrupted; its candidate was retried).
+    """
+    uniforms = {canonical(config) for config in space.uniforms()}
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        if not trial.state.is_finished():
+            continue
+        measures = trial.user_attrs.get("measures", {}) if trial.state == TrialState.COMPLETE else {}
+        feasible = all(constraint.violation(measures[constraint.measure]) <= 0 for constraint in constraints) if measures else None
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": _state(trial),
+                "kind": _kind(trial, space, uniforms),
+                "feasible": feasible,
+                **{measure: measures.get(measure) for measure in MEASURES},
+            }
+        )
+    table = pd.DataFrame(rows, columns=["trial", "state", "kind", "feasible", *MEASURES])
+    return table.astype({"feasible": "boolean", **{measure: "float64" for measure in MEASURES}})
+
+
+def _state(trial: FrozenTrial) -> str:
+    if trial.state == TrialState.COMPLETE:
+        return "complete"
+    return "duplicate" if "duplicate_of" in trial.user_attrs else "failed"
+
+
+def _kind(trial: FrozenTrial, space: SearchSpace, uniforms: set[object]) -> str | None:
+    try:
+        return "uniform" if canonical(config_of(space, trial.params)) in uniforms else "mixed"
+    except KeyError:  # interrupted before all its parameters were chosen
+        return None
+
+
+def precisions_table(study: optuna.Study, space: SearchSpace) -> pd.DataFrame:
+    """Long form, one row per (complete trial, layer): weight_bits, activation_bits, weight_format."""
+    rows = [
+        {
+            "trial": number,
+            "layer": layer,
+            "weight_bits": precision.weight_bits,
+            "activation_bits": precision.activation_bits,
+            "weight_format": precision.weight_format,
+        }
+        for number, config in judged_configs(study, space).items()
+        for layer, precision in config.items()
+    ]
+    return pd.DataFrame(rows)
