@@ -196,11 +196,9 @@ def _notes(named: Mapping[str, Run], x: str, y: str) -> tuple[str, ...]:
         notes.append(f"Batch differs, costs are per image at that batch: {differing['batch']}.")
     if differing["constraints"]:
         notes.append(f"The searches had different constraints: {differing['constraints']}.")
-    for name, run in named.items():
-        searched = {"top1" if objective in ACCURACIES else objective for objective in run.info["objectives"]}
-        axes = ["top1" if axis in ACCURACIES else axis for axis in (x, y)]
-        if missed := [axis for axis in axes if axis not in searched]:
-            notes.append(f"Run '{name}' did not search for {' and '.join(missed)}.")
+    for axis in dict.fromkeys("top1" if axis in ACCURACIES else axis for axis in (x, y)):
+        if missed := [f"'{name}'" for name, run in named.items() if axis not in run.info["objectives"]]:
+            notes.append(f"Not searched for {axis}: {', '.join(missed)}.")
     return tuple(notes)
 
 

@@ -74,7 +74,9 @@ def pricing(table: pd.DataFrame, layers: Sequence[LayerSpec], device: CostModel)
         keys = [(layer, precision.weight_bits, precision.activation_bits) for layer, precision in config.items()]
         unknown = next((key for key in keys if key not in rows), None)
         if unknown:
-            raise ValueError(f"Hardware '{device.name}' has no cost for layer '{unknown[0]}' at W{unknown[1]}A{unknown[2]}.")
+            raise ValueError(
+                f"Hardware '{device.name}' has no cost for layer '{unknown[0]}' at W{unknown[1]}A{unknown[2]}."
+            )
         sums = [sum(column) for column in zip(*(rows[key] for key in keys), strict=True)]
         extra = device.network_cost(layers, config)
         extras = (_number(extra.latency_s), _number(extra.energy_j), 0.0, 0.0)

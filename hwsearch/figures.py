@@ -106,7 +106,7 @@ def compare_figure(comparison: Comparison, *, depth: float = 15.0) -> Figure:
     if comparison.best is not None:
         _ring(ax, comparison.best, f"best {name_of(str(comparison.best_by))}", scale)
     title = f"{name_of(y)} against {name_of(x)}" + (f", where {comparison.where}" if comparison.where else "")
-    _title_and_legend(figure, ax, title, columns=1)
+    _title_and_legend(figure, ax, title, columns=1 if len(comparison.summary) < 6 else 2)
     reference = f"Reference point of the hypervolumes: {in_words(comparison.reference_point)}."
     _caption(figure, [" ".join(sentences), reference, *comparison.notes])
     return figure
@@ -185,15 +185,15 @@ def _draw_uniform(ax: Axes, rows: pd.DataFrame, cost: str, divisor: float) -> No
     bars: dict[str, Any] = {"fmt": "s", "ms": 5, "color": VERMILLION, "elinewidth": 0.8, "zorder": 3}
     ax.errorbar(seen[cost] / divisor, seen["test_top1"], yerr=_bars(seen), label="uniform (test top-1)", **bars)
     names = [(x, y, _bits(row)) for x, y, row in _points(seen, cost, divisor)]
-    arrows = [(x, f"{_bits(row)}: {y:.0f} %") for x, y, row in _points(hidden, cost, divisor)]
-    for x, name in arrows:
+    arrows: dict[float, list[str]] = {}  # rows of equal cost share an arrow
+    for x, y, row in _points(hidden, cost, divisor):
+        arrows.setdefault(x, []).append(f"{_bits(row)}: {y:.0f} %")
+    for x, texts in arrows.items():
         ax.plot(x, bottom, marker="v", color=VERMILLION, ms=6, clip_on=False, zorder=5)
         style: dict[str, Any] = {"textcoords": "offset points", "rotation": 90, "ha": "center", "zorder": 5}
-        ax.annotate(name, (x, bottom), (0, 7), fontsize=8, color=VERMILLION, **style)
+        ax.annotate(", ".join(texts), (x, bottom), (0, 7), fontsize=8, color=VERMILLION, **style)
     taken = [(x, y) for x, y, _ in _points(rows, cost, divisor)]
-    taken += [
-        (x, bottom + share * (ax.get_ylim()[1] - bottom)) for x, _ in arrows for share in (0.03, 0.09, 0.15, 0.21)
-    ]
+    taken += [(x, bottom + share * (ax.get_ylim()[1] - bottom)) for x in arrows for share in (0.03, 0.09, 0.15, 0.21)]
     _name_points(ax, names, taken)
 
 

@@ -12,7 +12,7 @@ STDERR = Console(stderr=True)
 
 
 def progress_bar() -> Progress:
-    """A bar on stderr with count, elapsed and remaining time; it vanishes when done."""
+    """A bar on stderr with count, elapsed and remaining time; it vanishes when done, and is off outside a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -21,6 +21,7 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=STDERR,
         transient=True,
+        disable=not STDERR.is_terminal,
     )
 
 

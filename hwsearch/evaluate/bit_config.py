@@ -22,7 +22,9 @@ def check_config(config: BitConfig, layers: Sequence[str]) -> None:
         raise ValueError(f"The network has no layer '{unknown[0]}'.{hint}")
     missing = [name for name in layers if name not in config]
     if missing:
-        raise ValueError(f"The configuration gives no precision for {len(missing)} of {len(layers)} layers: {missing[:5]}.")
+        raise ValueError(
+            f"The configuration gives no precision for {len(missing)} of {len(layers)} layers: {missing[:5]}."
+        )
 
 
 def read_precisions(path: Path, trial: int | None = None) -> dict[str, Precision]:
@@ -46,14 +48,17 @@ def read_precisions(path: Path, trial: int | None = None) -> dict[str, Precision
     if "trial" in table:
         trials = sorted(table["trial"].unique())
         if trial is None and len(trials) > 1:
-            raise ValueError(f"Precision file '{path}' holds {len(trials)} trials; choose one with trial=N, e.g. trial={trials[0]}.")
+            raise ValueError(
+                f"Precision file '{path}' holds {len(trials)} trials; choose one with trial=N, e.g. trial={trials[0]}."
+            )
         if trial is not None and trial not in trials:
             raise ValueError(f"Precision file '{path}' has no trial {trial}; it has {trials[:20]}.")
         table = table[table["trial"] == (trials[0] if trial is None else trial)]
     if table["layer"].duplicated().any():
-        raise ValueError(f"Precision file '{path}' names layer '{table['layer'][table['layer'].duplicated()].iloc[0]}' twice.")
+        raise ValueError(
+            f"Precision file '{path}' names layer '{table['layer'][table['layer'].duplicated()].iloc[0]}' twice."
+        )
     return {
         str(row.layer): Precision(int(row.weight_bits), int(row.activation_bits))  # type: ignore[arg-type]  # a CSV cell
         for row in table.itertuples()
     }
-

@@ -1,6 +1,7 @@
 """A network whose weights and activations take the values that integers would give them."""
 
 import copy
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -53,12 +54,15 @@ class FakeQuantNetwork:
         self.database = database
         self.ranges = ranges
         self.device = torch.device(device)
-        self._graph = copy.deepcopy(network.graph)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its pytree
+            self._graph = copy.deepcopy(network.graph)
         self._nodes: dict[str, Node] = {node.name: node for node in self._graph.graph.nodes}
         self._quantizers = self._insert_quantizers()
         self._graph = self._graph.to(self.device, memory_format=torch.channels_last)
         self._float_weights = {
-            layer.name: parameter(self._graph, self._nodes[network.nodes[layer.name]], 1).clone() for layer in network.layers
+            layer.name: parameter(self._graph, self._nodes[network.nodes[layer.name]], 1).clone()
+            for layer in network.layers
         }
         self.configure({layer.name: FLOAT for layer in network.layers})
 

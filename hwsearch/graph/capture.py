@@ -52,7 +52,9 @@ def capture(module: nn.Module, example: Tensor) -> Network:
     graph.recompile()
     if not names:
         raise CaptureError(f"{type(module).__name__} has no conv2d or linear layer, so there is nothing to quantize.")
-    layers = tuple(_layer_spec(graph, node, names[node.name], shapes) for node in graph.graph.nodes if node.name in names)
+    layers = tuple(
+        _layer_spec(graph, node, names[node.name], shapes) for node in graph.graph.nodes if node.name in names
+    )
     nodes = {name: node for node, name in names.items()}
     return Network(graph, layers, nodes, find_reads(graph, nodes))
 
@@ -69,7 +71,9 @@ def _export(module: nn.Module, example: Tensor) -> GraphModule:
             graph = program.run_decompositions({}).module()
     except Exception as error:  # torch.export raises many unrelated types for what it can't trace
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CaptureError(f"torch.export can't capture {type(module).__name__}: {reason}{_user_line(error)}") from error
+        raise CaptureError(
+            f"torch.export can't capture {type(module).__name__}: {reason}{_user_line(error)}"
+        ) from error
     finally:
         module.train(was_training)
     for node in list(graph.graph.nodes):
@@ -148,7 +152,9 @@ def _name_layers(graph: GraphModule, constants: Mapping[str, Tensor]) -> dict[st
             continue
         weight = node.args[1]
         if weight.name not in constants:
-            raise CaptureError(f"The weights of '{node.target}' in {_where(node)} are computed from the network's input.")
+            raise CaptureError(
+                f"The weights of '{node.target}' in {_where(node)} are computed from the network's input."
+            )
         while weight.op != "get_attr":  # e.g. one third of a packed attention projection
             weight = weight.all_input_nodes[0]
         name = str(weight.target).removesuffix("weight").rstrip("._") or _module_of(node) or "layer"
@@ -185,7 +191,11 @@ def _layer_spec(graph: GraphModule, node: Node, name: str, shapes: Mapping[str, 
     assert isinstance(source, Node)
     assert isinstance(weight, Node)
     bias = len(node.args) > 2 and node.args[2] is not None
-    weight_shape, in_shape, out_shape = graph.get_buffer(str(weight.target)).shape, shapes[source.name], shapes[node.name]
+    weight_shape, in_shape, out_shape = (
+        graph.get_buffer(str(weight.target)).shape,
+        shapes[source.name],
+        shapes[node.name],
+    )
     if node.target == torch.ops.aten.linear.default:
         size = (prod(out_shape[:-1]) // EXAMPLE_BATCH, 1)
         return LayerSpec(name, "linear", weight_shape[1], weight_shape[0], in_size=size, out_size=size, bias=bias)
@@ -214,7 +224,9 @@ def _convolution_arguments(node: Node) -> tuple[Any, Any, Any, int]:
     defaults: list[Any] = [[1, 1], [0, 0], [1, 1], 1]
     given = list(node.args[3:])
     names = ("stride", "padding", "dilation", "groups")
-    values = given + [node.kwargs.get(name, default) for name, default in zip(names, defaults, strict=True)][len(given) :]
+    values = (
+        given + [node.kwargs.get(name, default) for name, default in zip(names, defaults, strict=True)][len(given) :]
+    )
     return values[0], values[1], values[2], values[3]
 
 

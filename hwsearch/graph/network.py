@@ -85,4 +85,8 @@ def find_reads(graph: GraphModule, layers: Mapping[str, str]) -> tuple[Read, ...
 
 def is_varying_tensor(node: Node) -> bool:
     """Whether a node holds floating-point values that depend on the network's input."""
-    return node.op != "get_attr" and isinstance(node.meta.get("dtype"), torch.dtype) and node.meta["dtype"].is_floating_point
+    return (
+        node.op != "get_attr"
+        and isinstance(node.meta.get("dtype"), torch.dtype)
+        and node.meta["dtype"].is_floating_point
+    )

@@ -24,7 +24,7 @@ def smooth(x: Tensor) -> Tensor:
 
 
 class InceptionA(nn.Module):
-    """Figure 5 of the paper, its 5x5 branch kept."""
+    """1x1, 5x5, two 3x3 in a row, and pooled branches."""
 
     def __init__(self, in_channels: int, pool_channels: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class InceptionA(nn.Module):
 
 
 class InceptionB(nn.Module):
-    """Downsampling to half the size: figure 10."""
+    """Downsampling to half the size (figure 10 of the paper)."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class InceptionB(nn.Module):
 
 
 class InceptionC(nn.Module):
-    """7x7 convolutions as pairs of 1x7 and 7x1: figure 6."""
+    """7x7 convolutions as pairs of 1x7 and 7x1 (figure 6)."""
 
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class InceptionD(nn.Module):
 
 
 class InceptionE(nn.Module):
-    """1x3 and 3x1 convolutions side by side: figure 7."""
+    """1x3 and 3x1 convolutions side by side (figure 7)."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()

@@ -37,9 +37,7 @@ class MobileNetV1(nn.Module):
     def __init__(self, width: float = 1.0, classes: int = 1000) -> None:
         super().__init__()
         blocks = [
-            nn.Sequential(
-                *same_conv(i, o, kernel, stride, groups, bias=False), nn.BatchNorm2d(o, eps=1e-3), nn.ReLU6()
-            )
+            nn.Sequential(*same_conv(i, o, kernel, stride, groups, bias=False), nn.BatchNorm2d(o, eps=1e-3), nn.ReLU6())
             for i, o, kernel, stride, groups in convolutions(width)
         ]
         self.features = nn.Sequential(*blocks)

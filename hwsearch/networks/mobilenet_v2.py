@@ -8,7 +8,7 @@ BLOCKS = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 """(expansion, output channels, repetitions, stride of the first)."""
 
 
-def conv_norm_relu6(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU6())
 
@@ -19,10 +19,10 @@ class InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        expand = [] if expansion == 1 else [conv_norm_relu6(in_channels, hidden, 1)]
+        expand = [] if expansion == 1 else [conv_norm(in_channels, hidden, 1)]
         self.conv = nn.Sequential(
             *expand,
-            conv_norm_relu6(hidden, hidden, 3, stride, hidden),
+            conv_norm(hidden, hidden, 3, stride, hidden),
             nn.Conv2d(hidden, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
@@ -50,13 +50,13 @@ class MobileNetV2(nn.Module):
     def __init__(self, stem: str = "imagenet", classes: int = 1000) -> None:
         super().__init__()
         small, channels = is_small(stem), 32
-        features: list[nn.Module] = [conv_norm_relu6(3, channels, 3, 1 if small else 2)]
+        features: list[nn.Module] = [conv_norm(3, channels, 3, 1 if small else 2)]
         for expansion, out_channels, repetitions, stride in BLOCKS:
             first_stride = 1 if small and out_channels == 24 else stride
             for i in range(repetitions):
                 features.append(InvertedResidual(channels, out_channels, 1 if i else first_stride, expansion))
                 channels = out_channels
-        self.features = nn.Sequential(*features, conv_norm_relu6(channels, 1280, 1))
+        self.features = nn.Sequential(*features, conv_norm(channels, 1280, 1))
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, classes))
 
     def forward(self, x: Tensor) -> Tensor:

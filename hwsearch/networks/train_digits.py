@@ -104,6 +104,7 @@ def augment(x: Tensor, generator: Generator, rotation_deg: float, shift_pixels: 
 
 def main(out: Path, seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0) -> None:
     """Train DigitsResNet on the 797 training digits and write its state dict to OUT (.safetensors)."""
+    torch.set_num_threads(1)  # sums, and so weights, would depend on the number of cores
     model = train(*digits_training_set(), seed)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, out)
     typer.echo(f"{out}: {out.stat().st_size} bytes, sha256 {sha256(out.read_bytes()).hexdigest()}")

@@ -1,7 +1,14 @@
 """Optuna search over per-layer precisions; knows shapes, bits and costs, but no torch."""
 
 from hwsearch.search.loop import complete_trials, config_of, judged_configs, search
-from hwsearch.search.objectives import MEASURES, Constraint, check_known, check_objectives, parse_constraints
+from hwsearch.search.objectives import (
+    MEASURES,
+    Constraint,
+    check_known,
+    check_objectives,
+    check_reachable,
+    parse_constraints,
+)
 from hwsearch.search.space import Group, SearchSpace, build_space, canonical
 from hwsearch.search.study import locked, open_storage
 from hwsearch.search.tables import precisions_table, trials_table
@@ -15,6 +22,7 @@ __all__ = [
     "canonical",
     "check_known",
     "check_objectives",
+    "check_reachable",
     "complete_trials",
     "config_of",
     "judged_configs",

@@ -1,6 +1,7 @@
 """The ask/tell loop over per-layer precisions."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,12 @@ def search(
             f"n_trials={n_trials} is below the {len(uniforms)} uniform configurations that every table holds; "
             f"set n_trials to at least {len(uniforms)}."
         )
-    definition = {"objectives": list(objectives), "constraints": [c.name for c in constraints], "seed": seed, **(definition or {})}
+    definition = {
+        "objectives": list(objectives),
+        "constraints": [c.name for c in constraints],
+        "seed": seed,
+        **(definition or {}),
+    }
     study = open_study(storage or InMemoryStorage(), study_name, objectives, make_sampler, seed, definition)
     for config in uniforms:
         study.enqueue_trial(encode(space, config), skip_if_exists=True)
@@ -105,7 +111,8 @@ def _tell(
     *,
     exhausted: bool,
 ) -> None:
-    trial.set_user_attr("measures", dict(measures))
+    # A database's JSON column may not take NaN.
+    trial.set_user_attr("measures", {name: None if isnan(value) else value for name, value in measures.items()})
     for constraint in constraints:
         trial.set_constraint(constraint.name, constraint.violation(measures[constraint.measure]))
     try:
@@ -119,7 +126,10 @@ def _tell(
 
 def _parameters(group: Group) -> list[tuple[str, list[int]]]:
     """Optuna parameters of a group and the bits they index; none if there is no choice."""
-    parameters = [(f"{group.name}.weight_bits", group.weight_bits), (f"{group.name}.activation_bits", group.activation_bits)]
+    parameters = [
+        (f"{group.name}.weight_bits", group.weight_bits),
+        (f"{group.name}.activation_bits", group.activation_bits),
+    ]
     return [(name, bits) for name, bits in parameters if len(bits) > 1]
 
 

@@ -1,10 +1,12 @@
 """Objectives, and bounds on any measure as constraints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
+from cost_models import BitConfig
 from hwsearch.pareto import DIRECTIONS
+from hwsearch.search.space import SearchSpace
 
 MEASURES = ("top1", "latency_s", "energy_j", "size_bytes", "bops")
 
@@ -62,7 +64,9 @@ def parse_constraints(bounds: Mapping[str, float | None]) -> tuple[Constraint, .
     return tuple(constraints)
 
 
-def check_known(objectives: Sequence[str], constraints: Sequence[Constraint], costs: Mapping[str, float], device: str) -> None:
+def check_known(
+    objectives: Sequence[str], constraints: Sequence[Constraint], costs: Mapping[str, float], device: str
+) -> None:
     """Refuse to optimize or bound a cost that the device does not know.
 
     Args:
@@ -78,3 +82,32 @@ def check_known(objectives: Sequence[str], constraints: Sequence[Constraint], co
     for measure in [*objectives, *(constraint.measure for constraint in constraints)]:
         if measure != "top1" and measure not in known:
             raise ValueError(f"Hardware '{device}' does not know {measure}; it knows {known}.")
+
+
+def check_reachable(
+    space: SearchSpace, price: Callable[[BitConfig], Mapping[str, float]], constraints: Sequence[Constraint]
+) -> None:
+    """Refuse a bound on a cost that even the cheapest configuration exceeds.
+
+    Each group's cheapest choice is found apart from the others, which is exact for additive costs.
+
+    Raises:
+        ValueError: Names the bound, the least that can be had and the configuration that has it.
+    """
+    for constraint in constraints:
+        if constraint.measure == "top1":  # known only after the search
+            continue
+        choices = {group.name: group.precisions[0] for group in space.groups}
+        for group in space.groups:
+            choices[group.name] = min(
+                group.precisions,
+                key=lambda p, name=group.name: price(space.config({**choices, name: p}))[constraint.measure],  # type: ignore[misc]
+            )
+        config = space.config(choices)
+        least = price(config)[constraint.measure]
+        if constraint.violation(least) > 0:
+            kinds = sorted({str(precision) for precision in config.values()})
+            raise ValueError(
+                f"No candidate meets constraints.{constraint.measure}={constraint.bound:g}: the nearest has "
+                f"{constraint.measure}={least:g}, with {'every layer at ' if len(kinds) == 1 else 'layers at '}{', '.join(kinds)}."
+            )

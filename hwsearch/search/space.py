@@ -6,7 +6,10 @@ from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
 
-from cost_models import FLOAT_BITS, BitConfig, LayerSpec, Precision
+from cost_models import BitConfig, CostModel, LayerSpec, Precision
+
+SEARCHED_BITS = range(2, 9)
+"""Widths that the quantizers make, of weights and of activations."""
 
 BitOptions = Mapping[str, Sequence[int]]
 """``weight_bits`` and ``activation_bits`` that a layer may have; a missing key leaves all that the device runs."""
@@ -66,7 +69,9 @@ class SearchSpace:
 
     def uniform(self, precision: Precision) -> dict[str, Precision] | None:
         """``precision`` on every layer that is not pinned, or the narrowest that holds it; None if nothing does."""
-        choices = {group.name: group.at_least(precision.weight_bits, precision.activation_bits) for group in self.groups}
+        choices = {
+            group.name: group.at_least(precision.weight_bits, precision.activation_bits) for group in self.groups
+        }
         for group in self.groups:
             if self.pinned.intersection(group.layers):
                 choices[group.name] = group.precisions[0]
@@ -87,26 +92,24 @@ class SearchSpace:
 
 def build_space(
     layers: Sequence[LayerSpec],
-    device_precisions: Mapping[str, Sequence[Precision]],
+    device: CostModel,
     *,
     weight_bits: Sequence[int] | None = None,
     activation_bits: Sequence[int] | None = None,
     pinned: Mapping[str, str | Precision] | None = None,
     tied: Sequence[Sequence[str]] = (),
     overrides: Mapping[str, BitOptions] | None = None,
-    device: str = "device",
 ) -> SearchSpace:
     """Combine what the user allows with what the device runs.
 
     Args:
         layers: Quantizable layers of the network, in order.
-        device_precisions: Precisions of each layer on the device, by layer name.
+        device: The target; the choices are the precisions of 2 to 8 bits that it runs.
         weight_bits: Weight widths to choose from; None means all that the device runs.
         activation_bits: Likewise for activations.
         pinned: Fixed precisions such as ``W8A8`` by layer name, glob pattern, ``first`` or ``last``.
         tied: Lists of names or patterns; layers that match one list share their precision.
         overrides: Other widths for some layers, by name or pattern; later entries win.
-        device: Name of the device, for error messages.
 
     Raises:
         ValueError: If a width or pinned precision is not run by the device, or a pattern matches no layer.
@@ -120,11 +123,12 @@ def build_space(
             raise ValueError(f"space.overrides['{pattern}'] has unknown keys {unknown}; it takes {list(base)}.")
         for name in match_layers(pattern, names, "space.overrides"):
             options[name].update(bits)
-    allowed = {name: _allowed(name, device_precisions[name], options[name], device) for name in names}
+    runs = {layer.name: [p for p in device.precisions(layer) if _is_searched(p)] for layer in layers}
+    allowed = {name: _allowed(name, runs[name], options[name], device.name) for name in names}
     fixed: dict[str, Precision] = {}
     for pattern, value in (pinned or {}).items():
         for name in match_layers(pattern, names, "space.pinned"):
-            fixed[name] = _pin(name, value, device_precisions[name], device)
+            fixed[name] = _pin(name, value, runs[name], device.name)
     allowed |= {name: [precision] for name, precision in fixed.items()}
     return SearchSpace(tuple(_groups(names, allowed, tied)), frozenset(fixed))
 
@@ -142,19 +146,22 @@ def match_layers(pattern: str, names: Sequence[str], place: str) -> list[str]:
     return found
 
 
-def _allowed(name: str, device_precisions: Sequence[Precision], options: Mapping[str, Any], device: str) -> list[Precision]:
-    integer = [precision for precision in device_precisions if precision.weight_bits < FLOAT_BITS]
+def _is_searched(precision: Precision) -> bool:
+    return all(bits in SEARCHED_BITS for bits in (precision.weight_bits, precision.activation_bits))
+
+
+def _allowed(name: str, runs: Sequence[Precision], options: Mapping[str, Any], device: str) -> list[Precision]:
     for key in ("weight_bits", "activation_bits"):
-        known = sorted({getattr(precision, key) for precision in integer})
+        known = sorted({getattr(precision, key) for precision in runs})
         lacking = sorted(set(options[key] or ()) - set(known))
         if lacking:
             raise ValueError(
                 f"Hardware '{device}' has no kernels for {key}={lacking} in layer '{name}'; it supports {known}. "
                 f"Set space.{key} to a subset."
             )
-    found = [p for p in integer if all(not options[key] or getattr(p, key) in options[key] for key in options)]
+    found = [p for p in runs if all(not options[key] or getattr(p, key) in options[key] for key in options)]
     if not found:
-        pairs = ", ".join(str(precision) for precision in integer)
+        pairs = ", ".join(str(precision) for precision in runs)
         raise ValueError(
             f"Hardware '{device}' runs layer '{name}' at none of weight_bits={options['weight_bits']} with "
             f"activation_bits={options['activation_bits']}; it supports the pairs {pairs}."
@@ -162,15 +169,19 @@ def _allowed(name: str, device_precisions: Sequence[Precision], options: Mapping
     return sorted(found, key=lambda p: (p.weight_bits, p.activation_bits))
 
 
-def _pin(name: str, value: str | Precision, device_precisions: Sequence[Precision], device: str) -> Precision:
+def _pin(name: str, value: str | Precision, runs: Sequence[Precision], device: str) -> Precision:
     precision = value if isinstance(value, Precision) else Precision.parse(value)
-    if precision not in device_precisions:
-        pairs = ", ".join(str(supported) for supported in device_precisions)
-        raise ValueError(f"space.pinned sets layer '{name}' to {precision}, which hardware '{device}' lacks; it supports {pairs}.")
+    if precision not in runs:
+        pairs = ", ".join(str(supported) for supported in runs)
+        raise ValueError(
+            f"space.pinned sets layer '{name}' to {precision}, which hardware '{device}' lacks; it supports {pairs}."
+        )
     return precision
 
 
-def _groups(names: Sequence[str], allowed: Mapping[str, Sequence[Precision]], tied: Sequence[Sequence[str]]) -> list[Group]:
+def _groups(
+    names: Sequence[str], allowed: Mapping[str, Sequence[Precision]], tied: Sequence[Sequence[str]]
+) -> list[Group]:
     owner = {name: name for name in names}
     for patterns in tied:
         members = {name for pattern in patterns for name in match_layers(pattern, names, "space.tied")}

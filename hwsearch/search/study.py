@@ -95,7 +95,9 @@ def locked(run_dir: Path) -> Any:
     """
     with (run_dir / ".lock").open("w") as file:
         if not _try_lock(file):
-            raise ValueError(f"Another process is writing run folder '{run_dir}'; wait for it or choose another run_dir.")
+            raise ValueError(
+                f"Another process is writing run folder '{run_dir}'; wait for it or choose another run_dir."
+            )
         yield
 
 

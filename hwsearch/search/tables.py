@@ -22,7 +22,11 @@ def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[
         if not trial.state.is_finished():
             continue
         measures = trial.user_attrs.get("measures", {}) if trial.state == TrialState.COMPLETE else {}
-        feasible = all(constraint.violation(measures[constraint.measure]) <= 0 for constraint in constraints) if measures else None
+        feasible = (
+            all(constraint.violation(measures[constraint.measure]) <= 0 for constraint in constraints)
+            if measures
+            else None
+        )
         rows.append(
             {
                 "trial": trial.number,

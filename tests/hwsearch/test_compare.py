@@ -229,7 +229,7 @@ def test_other_devices_batches_and_cost_sources_are_compared_and_labelled(tmp_pa
 
 def test_an_objective_that_was_not_searched_for_is_noted(folders):
     result = of(*folders, x="energy_j")
-    assert result.notes == ("Run 'a' did not search for energy_j.", "Run 'b' did not search for energy_j.")
+    assert result.notes == ("Not searched for energy_j: 'a', 'b'.",)
     # run.json's reference point leaves energy out: the costliest uniform row stands in.
     assert result.reference_point["energy_j"] == pytest.approx(0.001)
 

@@ -1,0 +1,5 @@
+"""``python -m hwsearch``."""
+
+from hwsearch.cli import main
+
+main()

@@ -1,0 +1,82 @@
+"""The command line: ``hwsearch search | evaluate | compare | list``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from hwsearch.cli.listing import GROUPS, listing
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Find the bit-width of every layer's weights and activations for a trained network and a target device.",
+)
+HYDRA_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
+def search(context: typer.Context) -> None:
+    """Search per-layer precisions and write a Pareto table. Takes Hydra overrides; see [bold]hwsearch search --help[/]."""
+    from hwsearch.cli.hydra_app import run_configured
+    from hwsearch.cli.schema import SearchConfig
+    from hwsearch.cli.search import search_command
+
+    run_configured("search", "config", SearchConfig, search_command, context.args)
+
+
+@app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
+def evaluate(context: typer.Context) -> None:
+    """Judge one configuration (float by default) on all labelled images. See [bold]hwsearch evaluate --help[/]."""
+    from hwsearch.cli.evaluate import evaluate_command
+    from hwsearch.cli.hydra_app import run_configured
+    from hwsearch.cli.schema import EvaluateConfig
+
+    run_configured("evaluate", "evaluate", EvaluateConfig, evaluate_command, context.args)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Run folders; run_dir=DIR among them is the same as --out DIR.")],
+    x: Annotated[
+        str, typer.Option(help="Cost on the horizontal axis: latency_s, energy_j, size_bytes or bops.")
+    ] = "latency_s",
+    y: Annotated[str, typer.Option(help="Accuracy: test_top1 or search_top1.")] = "test_top1",
+    where: Annotated[str | None, typer.Option(help='Only rows that satisfy this, e.g. "latency_s < 0.012".')] = None,
+    best: Annotated[str | None, typer.Option(help="Also name the best row by this column, e.g. energy_j.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables and the figure.")] = None,
+) -> None:
+    """Compare the fronts of several runs: union front, hypervolume, shares, domination."""
+    from hwsearch.cli.hydra_app import friendly_errors
+    from hwsearch.compare import compare as compare_runs
+    from hwsearch.compare import load_run
+    from hwsearch.report import render, write_comparison
+
+    with friendly_errors():
+        folders = [run for run in runs if not run.startswith("run_dir=")]
+        named = [Path(run.removeprefix("run_dir=")) for run in runs if run.startswith("run_dir=")]
+        out = out or (named[-1] if named else None)
+        comparison = compare_runs([load_run(folder) for folder in folders], x=x, y=y, where=where, best=best)
+        Console().print(render(comparison))
+        if out:
+            write_comparison(comparison, out)
+            Console().print(f"Tables and figure: {out}", highlight=False, soft_wrap=True)
+
+
+@app.command(name="list")
+def list_choices(
+    group: Annotated[str, typer.Argument(help=f"One of {', '.join(GROUPS)}.")],
+    config_dir: Annotated[Path | None, typer.Option(help="A folder with files of your own, as for search.")] = None,
+) -> None:
+    """Show the models, devices, samplers, experiments... that there are, with their sources."""
+    from hwsearch.cli.hydra_app import friendly_errors
+
+    with friendly_errors():
+        Console().print(listing(group, config_dir))
+
+
+def main() -> None:
+    """Entry point of the ``hwsearch`` script."""
+    app(prog_name="hwsearch")

@@ -1,0 +1,86 @@
+"""From a checked configuration to the objects that a command works on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from platformdirs import user_cache_path
+
+from hwsearch.cli.schema import DataConfig, ModelConfig, TaskConfig
+from hwsearch.data import Batches, Dataset, Preprocess
+from hwsearch.evaluate import FakeQuantNetwork
+from hwsearch.graph import Network, capture
+from hwsearch.networks import load_checkpoint
+from hwsearch.progress import STDERR
+from hwsearch.quantize import ActivationRanges, build_database, calibrate
+
+
+@dataclass(frozen=True)
+class Task:
+    """A captured network and the images to judge it on."""
+
+    network: Network
+    preprocess: Preprocess
+    data: Dataset
+    batch_size: int
+
+    def batches(self, indices: Any = slice(None)) -> Batches:
+        """Labelled images, all or those at ``indices``."""
+        return Batches(self.data.inputs[indices], self.data.labels[indices], self.preprocess, self.batch_size)
+
+
+def build(target: dict[str, Any], **arguments: Any) -> Any:
+    """Instantiate a ``_target_`` with plain Python containers."""
+    return instantiate(target, _convert_="all", **arguments)
+
+
+def load_task(config: TaskConfig) -> Task:
+    """Load weights and images, check that they fit each other, and capture the network."""
+    device = torch.device(config.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={config.device}: torch sees no CUDA device here; set device=cpu.")
+    preprocess = build(config.model.input)
+    module = build(config.model.network).eval()
+    load_checkpoint(module, config.model.checkpoint, config.model.checkpoint_sha256)
+    data = load_data(config.data, preprocess)
+    with STDERR.status(f"capturing {config.model.name}"):
+        network = capture(module, torch.zeros(2, *preprocess.shape))
+    task = Task(network, preprocess, data, config.data.batch_size)
+    _check_classes(task, config.model)
+    return task
+
+
+def load_data(config: DataConfig, preprocess: Preprocess) -> Dataset:
+    """Load a data set and check that its images are what the network takes."""
+    data: Dataset = build(config.loader)(preprocess=preprocess)
+    data.check_fits(preprocess)
+    return data
+
+
+def _check_classes(task: Task, model: ModelConfig) -> None:
+    with torch.inference_mode():
+        logits = task.network.graph(torch.zeros(2, *task.preprocess.shape))
+    classes, largest = logits.shape[-1], int(np.max(task.data.labels))
+    if logits.dim() != 2 or largest >= classes:
+        raise ValueError(
+            f"Data '{task.data.name}' has labels up to {largest}, but model '{model.name}' gives outputs of shape "
+            f"{list(logits.shape[1:])} per image; set model.network.classes or choose other data."
+        )
+
+
+def calibrated(config: TaskConfig, task: Task) -> tuple[FakeQuantNetwork, ActivationRanges]:
+    """The network with every layer quantized at every width and every activation range estimated."""
+    cache = Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")
+    database = build_database(
+        task.network,
+        build(config.quantizer.weights),
+        granularity=config.quantizer.granularity,
+        cache_dir=cache / "layers",
+    )
+    images = task.data.calibration[: config.data.calibration_images]
+    calibration = Batches(images, np.zeros(len(images), dtype=np.int64), task.preprocess, task.batch_size)
+    ranges = calibrate(task.network, calibration, build(config.quantizer.activations))
+    return FakeQuantNetwork(task.network, database, ranges, config.device), ranges

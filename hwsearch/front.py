@@ -1,0 +1,96 @@
+"""The Pareto table: non-dominated trials and the references beside them, re-scored on the test split."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from cost_models import FLOAT, BitConfig, LayerSpec
+from hwsearch.evaluate import Accuracy
+from hwsearch.pareto import COSTS, mark_dominated_by_uniform, non_dominated, wilson_interval
+from hwsearch.progress import track
+
+
+def mark_front(trials: pd.DataFrame, objectives: Sequence[str]) -> "pd.Series[bool]":
+    """Mark the non-dominated of the feasible complete trials, by the search split's measures.
+
+    Args:
+        trials: From :func:`hwsearch.search.trials_table`.
+        objectives: The search's objectives.
+    """
+    candidates = trials[(trials["state"] == "complete") & trials["feasible"].fillna(False)]
+    return non_dominated(candidates, objectives).reindex(trials.index, fill_value=False)
+
+
+def pareto_table(
+    trials: pd.DataFrame,
+    configs: Mapping[int, BitConfig],
+    layers: Sequence[LayerSpec],
+    objectives: Sequence[str],
+    float_search: Accuracy,
+    float_costs: Mapping[str, float],
+    test: Callable[[BitConfig], Accuracy],
+    cost_source: str,
+) -> pd.DataFrame:
+    """Score the float network, every uniform configuration and every front configuration on the test split.
+
+    Args:
+        trials: From :func:`hwsearch.search.trials_table`.
+        configs: Configuration of each complete trial.
+        layers: The network's layers.
+        objectives: The search's objectives.
+        float_search: The float network on the search split.
+        float_costs: Its costs; NaN where unknown.
+        test: Judges a configuration on the test split.
+        cost_source: ``"modelled"`` or ``"measured"``.
+
+    Returns:
+        ``pareto.csv`` as ``runs/README.md`` describes it; float first, then by trial.
+    """
+    on_front = mark_front(trials, objectives)
+    shown = trials[(trials["state"] == "complete") & (on_front | (trials["kind"] == "uniform"))]
+    float_config = {layer.name: FLOAT for layer in layers}
+    rows = [
+        {"trial": None, "kind": "float", "on_front": False, "search_top1": float_search.top1, **float_costs}
+        | _judged(float_config, layers, test(float_config))
+    ]
+    for index, trial in track(list(shown.iterrows()), "scoring the front on the test split"):
+        config = configs[int(trial["trial"])]
+        rows.append(
+            {
+                "trial": trial["trial"],
+                "kind": trial["kind"],
+                "on_front": bool(on_front[index]),
+                "search_top1": trial["top1"],
+            }
+            | {cost: trial[cost] for cost in COSTS}
+            | _judged(config, layers, test(config))
+        )
+    table = pd.DataFrame(rows).assign(cost_source=cost_source).astype({"trial": "Int64"})
+    table["dominated_by_uniform"] = mark_dominated_by_uniform(table, objectives)
+    first = [
+        "trial",
+        "kind",
+        "on_front",
+        "dominated_by_uniform",
+        "search_top1",
+        "test_top1",
+        "test_top1_low",
+        "test_top1_high",
+    ]
+    return table[[*first, *COSTS, "weight_bits_mean", "activation_bits_mean", "cost_source"]]
+
+
+def _judged(config: BitConfig, layers: Sequence[LayerSpec], accuracy: Accuracy) -> dict[str, float]:
+    low, high = wilson_interval(accuracy.correct, accuracy.n)
+    weights = [(config[layer.name].weight_bits, layer.weight_count) for layer in layers]
+    inputs = [(config[layer.name].activation_bits, layer.in_count) for layer in layers]
+    means = [
+        sum(bits * count for bits, count in pairs) / sum(count for _, count in pairs) for pairs in (weights, inputs)
+    ]
+    return {
+        "test_top1": accuracy.top1,
+        "test_top1_low": low,
+        "test_top1_high": high,
+        "weight_bits_mean": means[0],
+        "activation_bits_mean": means[1],
+    }
