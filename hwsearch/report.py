@@ -25,17 +25,19 @@ def render_pareto(table: pd.DataFrame) -> Table:
     quantized = table[table["kind"] != "float"]
     costs = [name for name in COSTS if quantized[name].notna().any()]
     ordered = pd.concat([quantized.sort_values(costs[:1], kind="stable"), table[table["kind"] == "float"]])
-    rendered = Table(caption=_caption(table), caption_justify="left", caption_style="", box=None, header_style="bold")
-    for name in ("trial", "kind", "front", "W bits", "A bits", "test top-1 / %", "95 % interval", "search top-1 / %"):
-        rendered.add_column(name, justify="left" if name in ("kind", "front") else "right")
+    rendered = Table(
+        caption=_caption(table), caption_justify="left", caption_style="", box=None, header_style="bold", padding=(0, 1, 0, 0)
+    )
+    for name in ("trial", "kind", "", "W\nbits", "A\nbits", "test\ntop-1\n%", "95 %\ninterval"):
+        rendered.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
     for name in costs:
         unit = unit_of(name, float(quantized[name].max()))[1]
-        rendered.add_column(f"{name.split('_')[0]} / {unit}", justify="right")
+        rendered.add_column(f"{name.split('_')[0]}\n{unit}", justify="right", no_wrap=True)
     for _, row in ordered.iterrows():
         cells = [_number(row["trial"], 0), str(row["kind"]), _front_mark(row)]
         cells += [_number(row["weight_bits_mean"], 2), _number(row["activation_bits_mean"], 2)]
-        cells += [_number(row["test_top1"], 2), f"{row['test_top1_low']:.2f}..{row['test_top1_high']:.2f}"]
-        cells += [_number(row["search_top1"], 2), *(_quantity(row[name], name, quantized) for name in costs)]
+        cells += [_number(row["test_top1"], 2), f"{row['test_top1_low']:.1f}-{row['test_top1_high']:.1f}"]
+        cells += [_quantity(row[name], name, quantized) for name in costs]
         rendered.add_row(*cells, style=None if row["on_front"] and not row["dominated_by_uniform"] else "dim")
     return rendered
 
@@ -103,14 +105,14 @@ def _best_in_words(comparison: Comparison) -> str:
 
 def _caption(table: pd.DataFrame) -> str:
     sources = " and ".join(sorted(set(table.loc[table["kind"] != "float", "cost_source"])))
-    caption = f"Costs are {sources}, per image. Front: non-dominated on the search split."
+    caption = f"Costs are {sources}, per image. *: on the front (non-dominated on the search split)."
     if table["dominated_by_uniform"].any():
-        caption += " (uniform): a uniform row dominates it on the test split."
+        caption += " u: a uniform row dominates it on the test split."
     return caption
 
 
 def _front_mark(row: pd.Series[Any]) -> str:
-    return "(uniform)" if row["dominated_by_uniform"] else "yes" if row["on_front"] else ""
+    return "u" if row["dominated_by_uniform"] else "*" if row["on_front"] else ""
 
 
 def _number(value: float, digits: int) -> str:

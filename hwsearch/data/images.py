@@ -10,12 +10,11 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from rich.console import Console
-from rich.progress import track
 
 from hwsearch.data.dataset import Dataset
 from hwsearch.data.preprocess import Preprocess
 from hwsearch.data.split import evenly_spaced
+from hwsearch.progress import track
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 FOLDER = "folder"
@@ -126,7 +125,7 @@ def _read(path: Path, names: list[str]) -> Iterator[bytes]:
 def _decode(path: Path, names: list[str], preprocess: Preprocess) -> NDArray[np.uint8]:
     channels, height, width = preprocess.shape
     pixels = np.empty((len(names), height, width, channels), dtype=np.uint8)
-    bar = track(names, description=f"Decoding {path.name}", console=Console(stderr=True), transient=True)
+    bar = track(names, f"Decoding {path.name}")
     contents = _read(path, names)
     for i, name in enumerate(bar):
         place = f"'{name}' in '{path}'"

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from hwsearch.data.dataset import Dataset
 from hwsearch.data.images import as_array
 from hwsearch.data.preprocess import Preprocess
 from hwsearch.data.split import evenly_spaced
+from hwsearch.progress import track
 
 
 def load_torchvision(
@@ -74,7 +73,7 @@ def _decode(
     channels, height, width = preprocess.shape
     pixels = np.empty((len(chosen), height, width, channels), dtype=np.uint8)
     labels = np.empty(len(chosen), dtype=np.int64)
-    bar = track(chosen.tolist(), description=f"Decoding {place}", console=Console(stderr=True), transient=True)
+    bar = track(chosen.tolist(), f"Decoding {place}")
     for i, index in enumerate(bar):
         match items[index]:
             case Image.Image() as image, (int() | np.integer()) as label:

@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwsearch.data import Preprocess, digits_training_set
 from hwsearch.networks.digits import DigitsResNet
+from hwsearch.progress import track
 
 PREPROCESS = Preprocess(shape=(1, 8, 8), divisor=16.0)
 
@@ -65,7 +64,7 @@ def train(
     steps = len(images) // batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * steps)
     x, y = PREPROCESS(images), torch.from_numpy(labels)
-    bar = track(range(epochs), description="Training", console=Console(stderr=True), transient=True)
+    bar = track(range(epochs), "Training")
     for _ in bar:
         order = torch.randperm(len(x), generator=generator)
         for batch in order[: steps * batch_size].reshape(steps, batch_size):
