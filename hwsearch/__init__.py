@@ -1,0 +1,52 @@
+"""Per-layer bit-widths of a trained network for a target device.
+
+The command line's steps as plain functions::
+
+    network = capture(module, example)                            # the float network as one graph
+    database = build_database(network, requant)                   # integer weights of every (layer, weight_bits)
+    ranges = calibrate(network, batches, mse)                     # grid of every (tensor, activation_bits)
+    judge = FakeQuantNetwork(network, database, ranges)
+    device = load_device("device.yaml")
+    costs = cost_table(network.layers, device)
+    space = build_space(network.layers, device)
+    study = search_precisions(space, pricing(costs, network.layers, device), evaluate, n_trials=100)
+    trials = trials_table(study, space)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cost_models import FLOAT, BitConfig, Cost, CostModel, LayerSpec, Precision, load_device
+    from hwsearch.compare import compare_runs, load_run
+    from hwsearch.costs import cost_table, pricing
+    from hwsearch.data import Batches, Dataset, Preprocess, stratified_halves
+    from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
+    from hwsearch.front import mark_front, pareto_table
+    from hwsearch.graph import CaptureError, Network, capture
+    from hwsearch.pareto import hypervolume, non_dominated, reference_point, wilson_interval
+    from hwsearch.quantize import build_database, calibrate, minmax, mse, mse_grid, percentile, requant
+    from hwsearch.search import SearchSpace, build_space, judged_configs, search_precisions, trials_table
+
+_MODULES = {
+    "cost_models": "FLOAT BitConfig Cost CostModel LayerSpec Precision load_device",
+    "hwsearch.compare": "compare_runs load_run",
+    "hwsearch.costs": "cost_table pricing",
+    "hwsearch.data": "Batches Dataset Preprocess stratified_halves",
+    "hwsearch.evaluate": "Accuracy FakeQuantNetwork accuracy",
+    "hwsearch.front": "mark_front pareto_table",
+    "hwsearch.graph": "CaptureError Network capture",
+    "hwsearch.pareto": "hypervolume non_dominated reference_point wilson_interval",
+    "hwsearch.quantize": "build_database calibrate minmax mse mse_grid percentile requant",
+    "hwsearch.search": "SearchSpace build_space judged_configs search_precisions trials_table",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605  # the names are above, once
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that reading a run folder does not load torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'hwsearch' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

@@ -94,7 +94,7 @@ def load_run(path: Path | str) -> Run:
     return Run(path, info, **tables)
 
 
-def compare(
+def compare_runs(
     runs: Sequence[Run],
     x: str = "latency_s",
     y: str = "test_top1",

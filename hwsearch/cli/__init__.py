@@ -50,8 +50,7 @@ def compare(
 ) -> None:
     """Compare the fronts of several runs: union front, hypervolume, shares, domination."""
     from hwsearch.cli.hydra_app import friendly_errors
-    from hwsearch.compare import compare as compare_runs
-    from hwsearch.compare import load_run
+    from hwsearch.compare import compare_runs, load_run
     from hwsearch.report import render, write_comparison
 
     with friendly_errors():

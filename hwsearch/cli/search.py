@@ -31,7 +31,7 @@ from hwsearch.search import (
     open_storage,
     parse_constraints,
     precisions_table,
-    search,
+    search_precisions,
     trials_table,
 )
 
@@ -91,7 +91,7 @@ def _search(
         "space": config.space.model_dump(),
         "sampler": config.sampler,
     }
-    study = search(
+    study = search_precisions(
         space,
         price,
         lambda precisions: judged(precisions, search_split).top1,

@@ -75,7 +75,7 @@ def _parse(name: str, content: bytes) -> Any:
     try:
         return READERS[suffix](content)
     except pickle.UnpicklingError as error:
-        needed = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        needed = re.search(r"nsupported (?:global: )?GLOBAL (\S+)", str(error))
         what = f"objects of '{needed[1]}'" if needed else "something else than tensors, or is damaged"
         raise ValueError(
             f"Checkpoint '{name}' holds {what}; unpickling could run any code, so only tensors are read. In the "

@@ -1,6 +1,6 @@
 """Optuna search over per-layer precisions; knows shapes, bits and costs, but no torch."""
 
-from hwsearch.search.loop import complete_trials, config_of, judged_configs, search
+from hwsearch.search.loop import complete_trials, config_of, judged_configs, search_precisions
 from hwsearch.search.objectives import (
     MEASURES,
     Constraint,
@@ -30,6 +30,6 @@ __all__ = [
     "open_storage",
     "parse_constraints",
     "precisions_table",
-    "search",
+    "search_precisions",
     "trials_table",
 ]

@@ -21,7 +21,7 @@ MAX_REPEATS = 3
 """Duplicates in a row after which a neighbour that was not judged is taken instead of asking once more."""
 
 
-def search(
+def search_precisions(
     space: SearchSpace,
     price: Callable[[BitConfig], Mapping[str, float]],
     evaluate: Callable[[BitConfig], float],

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hwsearch.compare import Comparison, compare, load_run
+from hwsearch.compare import Comparison, compare_runs, load_run
 from hwsearch.pareto import wilson_interval
 
 N_TEST = 1000
@@ -70,7 +70,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def of(*folders: Path, **options) -> Comparison:
-    return compare([load_run(folder) for folder in folders], **options)
+    return compare_runs([load_run(folder) for folder in folders], **options)
 
 
 def test_a_run_folder_is_read_to_the_last_bit(tmp_path):
@@ -292,4 +292,4 @@ def test_a_run_given_twice_and_no_run_are_refused(folders):
     with pytest.raises(ValueError, match=r"^Run folder '.*a' is given 2 times; give each once\."):
         of(folders[0], folders[0])
     with pytest.raises(ValueError, match=r"^A comparison needs at least one run folder\."):
-        compare([])
+        compare_runs([])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from hwsearch.compare import Run, compare
+from hwsearch.compare import Run, compare_runs
 from hwsearch.figures import compare_figure, pareto_figure
 from hwsearch.pareto import non_dominated
 
@@ -118,7 +118,7 @@ def test_a_search_without_a_cost_has_no_pareto_figure():
 
 
 def test_a_comparison_names_runs_reference_point_and_notes(runs):
-    comparison = compare(runs, best="latency_s", where="test_top1 > 80")
+    comparison = compare_runs(runs, best="latency_s", where="test_top1 > 80")
     text = drawn(compare_figure(comparison)).replace(" | ", " ")
     for part in (
         "test top-1 against latency per image, where test_top1 > 80",
@@ -132,7 +132,7 @@ def test_a_comparison_names_runs_reference_point_and_notes(runs):
 
 
 def test_a_comparison_of_two_costs_has_units_on_both_axes(runs):
-    (ax,) = compare_figure(compare(runs, x="latency_s", y="energy_j")).axes
+    (ax,) = compare_figure(compare_runs(runs, x="latency_s", y="energy_j")).axes
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("latency per image / ms", "energy per image / µJ")
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console, RenderableType
 
-from hwsearch.compare import Comparison, Run, compare
+from hwsearch.compare import Comparison, Run, compare_runs
 from hwsearch.report import render, render_pareto, write_comparison
 
 # trial, kind, on_front, dominated_by_uniform, test top-1, latency in s
@@ -43,7 +43,7 @@ def comparison() -> Comparison:
         Run(Path("runs/[a]"), info | {"hardware": "npu_a"}, empty, pareto(), empty, empty),
         Run(Path("runs/b"), info | {"hardware": "npu_b"}, empty, pareto().head(3), empty, empty),
     ]
-    return compare(runs, best="latency_s")
+    return compare_runs(runs, best="latency_s")
 
 
 def test_a_pareto_table_has_human_units_and_is_sorted_by_latency():

@@ -54,7 +54,7 @@ def test_projections_add_their_own_parameters():
 
 
 def test_networks_of_the_shared_weights_have_their_parameters():
-    # /work/shared/data/README.md, counted in published weights
+    # Counted in the published state dicts: akamaster/pytorch_resnet_cifar10, mlcommons/tiny, Keras applications
     assert parameters(CifarResNet, 20) == 269_722
     assert parameters(CifarResNet, 32) == 464_154
     assert parameters(ResNet8) == 78_186
