@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from rich.markup import escape
 
@@ -84,17 +84,24 @@ def _check_keys(args: Sequence[str], schema: type[BaseModel]) -> None:
 
 
 def _validated(cfg: DictConfig, schema: type[C]) -> C:
-    try:
-        content: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        key = str(error.full_key)
-        raise ValueError(f"{key} is not set; {MISSING_HINTS.get(key, f'give {key}=VALUE')}.") from error
+    for key in _missing_keys(OmegaConf.to_container(cfg, resolve=False)):
+        raise ValueError(f"{key} is not set; {MISSING_HINTS.get(key, f'give {key}=VALUE')}.")
+    content: Any = OmegaConf.to_container(cfg, resolve=True)
     content.pop("experiment", None)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
         raise ValueError("The configuration does not fit: " + "; ".join(problems) + ".") from error
+
+
+def _missing_keys(content: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Dotted keys whose value is ``???``; OmegaConf's own function fails on interpolations of such keys."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _missing_keys(value, (*path, str(key)))
+    elif content == "???":
+        yield ".".join(path)
 
 
 class friendly_errors:  # noqa: N801  # a context manager, named as a statement reads

@@ -43,7 +43,9 @@ def load_task(config: TaskConfig) -> Task:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={config.device}: torch sees no CUDA device here; set device=cpu.")
     preprocess = build(config.model.input)
-    module = build(config.model.network).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # checkpoint=random builds the same weights each time
+        module = build(config.model.network).eval()
     load_checkpoint(module, config.model.checkpoint, config.model.checkpoint_sha256)
     data = load_data(config.data, preprocess)
     with STDERR.status(f"capturing {config.model.name}"):
@@ -80,7 +82,7 @@ def calibrated(config: TaskConfig, task: Task) -> tuple[FakeQuantNetwork, Activa
         granularity=config.quantizer.granularity,
         cache_dir=cache / "layers",
     )
-    images = task.data.calibration[: config.data.calibration_images]
+    images = task.data.calibration
     calibration = Batches(images, np.zeros(len(images), dtype=np.int64), task.preprocess, task.batch_size)
     ranges = calibrate(task.network, calibration, build(config.quantizer.activations))
     return FakeQuantNetwork(task.network, database, ranges, config.device), ranges

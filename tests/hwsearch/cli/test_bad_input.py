@@ -1,0 +1,202 @@
+"""Each mistake a user can make gives one message that says what to do, and exit status 2."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from .conftest import SMALL
+
+
+class RunsCode:
+    """Unpickling this object calls a function."""
+
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def test_unknown_option(hwsearch):
+    result = hwsearch("search", "--foo")
+    assert result.status == 2
+    assert "hwsearch search: error: unrecognized arguments: --foo" in result.err
+
+
+def test_unknown_subcommand_and_group(hwsearch_process, hwsearch):
+    assert "No such command 'serach'" in hwsearch_process("serach").stderr
+    result = hwsearch("list", "gpus")
+    assert result.status == 2
+    assert result.err == (
+        "Error: There is no list of 'gpus'; choose from models, devices, data, quantizers, spaces, samplers, objectives, "
+        "experiments.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("n_trails=5", "Error: Unknown key 'n_trails' in 'n_trails=5'. Did you mean 'n_trials'?\n"),
+        ("+n_trails=5", "Error: Unknown key 'n_trails' in '+n_trails=5'. Did you mean 'n_trials'?\n"),
+        (
+            "space.weight_bit=[4]",
+            "Error: Unknown key 'space.weight_bit' in 'space.weight_bit=[4]'. Did you mean 'weight_bits'?\n",
+        ),
+        (
+            "n_trials=many",
+            "Error: The configuration does not fit: n_trials: Input should be a valid integer, unable to parse string as an "
+            "integer (got 'many').\n",
+        ),
+        ("objective.objectives=[top5]", "Error: 'top5' is no objective; choose from ['top1', 'latency_s', 'energy_j', 'size_bytes', 'bops'].\n"),
+        ("constraints.size_bytes=-1", "Error: constraints.size_bytes=-1 must be positive.\n"),
+        ("device=cuda:99", "Error: device=cuda:99: torch sees no CUDA device here; set device=cpu.\n"),
+    ],
+)  # fmt: skip
+def test_typo_or_wrong_value(hwsearch, tmp_path, override, message):
+    if override.startswith("device") and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    result = hwsearch("search", f"run_dir={tmp_path / 'run'}", override)
+    assert (result.status, result.err) == (2, message)
+
+
+def test_unknown_choice_lists_those_there_are(hwsearch, tmp_path):
+    result = hwsearch("search", "hardware=tpu", f"run_dir={tmp_path / 'run'}")
+    assert result.status != 0
+    assert "Could not find 'hardware/tpu'" in result.err
+    assert "bitfusion_isca_2018" in result.err
+
+
+def test_bits_that_the_device_lacks(hwsearch, tmp_path):
+    result = hwsearch("search", "hardware=t4_roofline", "space.weight_bits=[2,8]", f"run_dir={tmp_path / 'run'}")
+    assert (result.status, result.err) == (
+        2,
+        "Error: Hardware 't4_roofline' has no kernels for weight_bits=[2] in layer 'conv1'; it supports [4, 8]. "
+        "Set space.weight_bits to a subset.\n",
+    )
+
+
+def test_objective_that_the_device_does_not_know(hwsearch, tmp_path):
+    (tmp_path / "conf" / "hardware").mkdir(parents=True)
+    (tmp_path / "conf" / "hardware" / "npu.yaml").write_text(
+        "_target_: cost_models.Roofline\nname: npu\nbatch: 1\nmemory_bytes_per_s: 1e9\noutput_bits: 8\noverlap: max\n"
+        "rates: [{weight_bits: 8, activation_bits: 8, macs_per_s: 1e9}]\n"
+    )
+    own = ["--config-dir", tmp_path / "conf", "hardware=npu", f"run_dir={tmp_path / 'run'}"]
+    result = hwsearch("search", *own, "objective=accuracy_energy")
+    assert (result.status, result.err) == (
+        2,
+        "Error: Hardware 'npu' does not know energy_j; it knows ['latency_s', 'size_bytes', 'bops'].\n",
+    )
+
+
+def test_checkpoint_that_does_not_fit(hwsearch, tmp_path):
+    digits = "hwsearch.networks:digits.safetensors"
+    result = hwsearch("search", "model=cifar_resnet20", f"model.checkpoint={digits}", "data=cifar10", "data.root=.", f"run_dir={tmp_path / 'run'}")  # fmt: skip
+    assert result.status == 2
+    assert result.err.startswith(
+        f"Error: Checkpoint '{digits}' does not fit network CifarResNet: missing: layer1.0.conv1.weight"
+    )
+    assert result.err.endswith("Check the arguments of model.network (depth, width, shortcut, classes, stem).\n")
+
+
+def test_checkpoint_with_pickled_code_is_refused(hwsearch, tmp_path):
+    path = tmp_path / "evil.pth"
+    torch.save({"conv1.weight": torch.zeros(1), "payload": RunsCode()}, path)
+    result = hwsearch("evaluate", f"model.checkpoint={path}", "model.checkpoint_sha256=null", f"run_dir={tmp_path / 'run'}")
+    assert result.status == 2
+    assert result.err.startswith(f"Error: Checkpoint '{path}' ")
+    assert "torch.save(model.state_dict()" in result.err
+    assert "unpickled" not in result.out
+    path.write_bytes(pickle.dumps(RunsCode()))
+    assert hwsearch("evaluate", f"model.checkpoint={path}", "model.checkpoint_sha256=null", f"run_dir={tmp_path / 'run'}").status == 2
+
+
+def test_checkpoint_or_root_that_is_not_set(hwsearch, tmp_path):
+    result = hwsearch("search", "model=cifar_resnet20", f"run_dir={tmp_path / 'run'}")
+    assert result.err == (
+        "Error: model.checkpoint is not set; give model.checkpoint=FILE (.safetensors or .pth), or model.checkpoint=random for "
+        "random weights.\n"
+    )
+    result = hwsearch("evaluate", "data=cifar10", f"run_dir={tmp_path / 'run'}")
+    assert result.err == "Error: data.root is not set; give data.root=DIR, the folder that holds the files.\n"
+
+
+def test_images_of_the_wrong_shape(hwsearch, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cifar10_test.npz", "cifar10_calib2048.npz"):
+        images = rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+        np.savez(tmp_path / name, images=images, labels=np.arange(20) % 10)
+    result = hwsearch(
+        "evaluate", "model=cifar_resnet20", "model.checkpoint=random", "data=cifar10", f"data.root={tmp_path}", f"run_dir={tmp_path / 'run'}"
+    )  # fmt: skip
+    assert result.status == 2
+    assert result.err == (
+        "Error: Data 'cifar10' has images of 16x16x3 (H x W x C), but model input is 3x32x32 (C x H x W). Choose data and "
+        "model that agree; model.input.resize=true resizes image files, not stored arrays.\n"
+    )
+
+
+def test_missing_image_file(hwsearch, tmp_path):
+    result = hwsearch("evaluate", "model=cifar_resnet20", "model.checkpoint=random", "data=cifar10", f"data.root={tmp_path}", f"run_dir={tmp_path / 'run'}")  # fmt: skip
+    assert result.status == 2
+    assert str(tmp_path / "cifar10_test.npz") in result.err
+
+
+def test_more_classes_than_the_network_has(hwsearch, tmp_path):
+    result = hwsearch("evaluate", "model.network.classes=5", "model.checkpoint=random", f"run_dir={tmp_path / 'run'}")
+    assert (result.status, result.err) == (
+        2,
+        "Error: Data 'digits' has labels up to 9, but model 'digits' gives outputs of shape [5] per image; "
+        "set model.network.classes or choose other data.\n",
+    )
+
+
+def test_unwritable_run_folder(hwsearch, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = hwsearch("search", f"run_dir={tmp_path / 'file' / 'run'}")
+    assert (result.status, result.err) == (
+        2,
+        f"Error: Run folder '{tmp_path / 'file' / 'run'}' can't be written: Not a directory. Choose another run_dir.\n",
+    )
+
+
+def test_bound_on_a_cost_that_no_candidate_meets(hwsearch, tmp_path):
+    result = hwsearch("search", "constraints.size_bytes=100", f"run_dir={tmp_path / 'run'}")
+    assert (result.status, result.err) == (
+        2,
+        "Error: No candidate meets constraints.size_bytes=100: the nearest has size_bytes=11204, with every layer at W2A2.\n",
+    )
+
+
+def test_bound_on_accuracy_that_no_candidate_meets_keeps_the_tables(hwsearch, tmp_path):
+    run_dir = tmp_path / "run"
+    result = hwsearch("search", *SMALL, "constraints.top1=100.5", f"run_dir={run_dir}")
+    assert result.status == 0
+    assert "No candidate meets top1 >= 100.5: the nearest is trial" in result.out
+    assert (run_dir / "pareto.csv").exists()
+
+
+def test_run_folder_of_another_search(hwsearch, tmp_path):
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    assert hwsearch("search", *SMALL, run_dir).status == 0
+    result = hwsearch("search", *SMALL, run_dir, "seed=1")
+    assert (result.status, result.err) == (
+        2,
+        "Error: The run folder holds a search with other settings (seed differ); repeat the command that began it, or choose "
+        "another run_dir.\n",
+    )
+
+
+def test_compare_without_finished_runs(hwsearch, tmp_path):
+    result = hwsearch("compare", tmp_path)
+    assert result.status == 2
+    assert result.err.startswith(f"Error: Run folder '{tmp_path}' has no 'run.json'") or "run.json" in result.err
+
+
+def test_precisions_that_are_neither_file_nor_shorthand(hwsearch, tmp_path):
+    result = hwsearch("evaluate", "precisions=W4", f"run_dir={tmp_path / 'run'}")
+    assert (result.status, result.err) == (2, "Error: precisions=W4 is neither a file nor a shorthand such as W4A8.\n")
+    path = Path(tmp_path / "p.csv")
+    path.write_text("layer,weight_bits,activation_bits\nconv9,8,8\n")
+    result = hwsearch("evaluate", f"precisions={path}", f"run_dir={tmp_path / 'run'}")
+    assert result.err.startswith("Error: The network has no layer 'conv9'. Did you mean conv1")

@@ -1,0 +1,101 @@
+import filecmp
+import json
+
+import pandas as pd
+import pytest
+
+from hwsearch.compare import load_run
+
+from .conftest import SMALL
+
+TABLES = ("trials.csv", "precisions.csv", "pareto.csv", "cost_table.csv", "layers.csv", "ranges.csv", "run.json", "versions.json")
+
+
+def test_the_same_seed_gives_the_same_bytes(hwsearch, tmp_path):
+    for name in ("one", "two"):
+        result = hwsearch("search", "n_trials=20", "seed=3", f"run_dir={tmp_path / name}")
+        assert result.status == 0, result.err
+    assert filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", TABLES, shallow=False) == (list(TABLES), [], [])
+    assert (tmp_path / "one" / "pareto.png").stat().st_size > 10_000
+    trials = pd.read_csv(tmp_path / "one" / "trials.csv")
+    assert (trials["state"] == "complete").sum() == 20
+    run = load_run(tmp_path / "one")
+    assert set(run.pareto["kind"]) == {"float", "uniform", "mixed"}
+    assert not run.pareto.loc[run.pareto["kind"] == "float", "on_front"].any()
+
+
+def test_a_grid_of_searches_can_be_compared(hwsearch, tmp_path):
+    grid = ["-m", "hardware=bitfusion_isca_2018,t4_roofline", "seed=0,1", "space.weight_bits=[4,8]", "n_trials=5"]
+    assert hwsearch("search", *grid, f"run_dir={tmp_path}").status == 0
+    folders = sorted(path.parent for path in tmp_path.glob("*/pareto.csv"))
+    assert [folder.name for folder in folders] == [
+        "0_digits_bitfusion_isca_2018_seed0",
+        "1_digits_bitfusion_isca_2018_seed1",
+        "2_digits_t4_roofline_seed0",
+        "3_digits_t4_roofline_seed1",
+    ]
+    result = hwsearch("compare", *folders, "--x", "size_bytes", "--where", "test_top1 > 50", "--best", "size_bytes", "--out", tmp_path / "out")  # fmt: skip
+    assert result.status == 0, result.err
+    assert "share of union front" in result.out.replace("\n", " ") or "union" in result.out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.csv", "summary.csv", "domination.csv", "compare.png"}
+    assert hwsearch("compare", *folders, f"run_dir={tmp_path / 'named'}").status == 0
+    assert (tmp_path / "named" / "summary.csv").exists()
+
+
+def test_evaluate_judges_float_uniform_and_a_trial(hwsearch, tmp_path):
+    assert hwsearch("evaluate", f"run_dir={tmp_path / 'float'}").status == 0
+    result = json.loads((tmp_path / "float" / "result.json").read_text())
+    assert result["n"] == 1000
+    assert result["top1"] >= 99.0
+    assert result["interval"][0] < result["top1"] < result["interval"][1]
+    assert hwsearch("evaluate", "precisions=W3A8", "space=first_last_8", f"run_dir={tmp_path / 'w3'}").status == 0
+    precisions = list(json.loads((tmp_path / "w3" / "result.json").read_text())["precisions"].values())
+    assert (precisions[0], precisions[1], precisions[-1]) == ("W8A8", "W3A8", "W8A8")
+    assert hwsearch("search", *SMALL, f"run_dir={tmp_path / 'run'}").status == 0
+    file = f"precisions={tmp_path / 'run' / 'precisions.csv'}"
+    result = hwsearch("evaluate", file, f"run_dir={tmp_path / 'trial'}")
+    assert "holds 6 trials; choose one with trial=N" in result.err
+    assert hwsearch("evaluate", file, "trial=0", f"run_dir={tmp_path / 'trial'}").status == 0
+    judged = json.loads((tmp_path / "trial" / "result.json").read_text())
+    pareto = pd.read_csv(tmp_path / "run" / "pareto.csv").set_index("trial").loc[0]
+    # Both halves hold 500 images.
+    assert judged["top1"] == pytest.approx((pareto["search_top1"] + pareto["test_top1"]) / 2, abs=1e-9)
+    assert judged["size_bytes"] == pareto["size_bytes"]
+
+
+def test_own_network_data_and_device_by_config_dir(hwsearch, tmp_path):
+    conf = tmp_path / "conf"
+    for group in ("model", "hardware"):
+        (conf / group).mkdir(parents=True)
+    (conf / "model" / "mine.yaml").write_text(
+        "name: mine\n"
+        "network: {_target_: hwsearch.networks.DigitsResNet, classes: 10}\n"
+        "checkpoint: random\n"
+        "checkpoint_sha256: null\n"
+        "input: {_target_: hwsearch.data.Preprocess, shape: [1, 8, 8], divisor: 16.0}\n"
+    )
+    (conf / "hardware" / "npu.yaml").write_text(
+        "_target_: cost_models.Roofline\nname: npu\nbatch: 1\nmemory_bytes_per_s: 1e9\noutput_bits: 8\noverlap: max\n"
+        "rates:\n- {weight_bits: 8, activation_bits: 8, macs_per_s: 1e9}\n- {weight_bits: 4, activation_bits: 8, macs_per_s: 2e9}\n"
+    )
+    own = ["--config-dir", conf, "model=mine", "hardware=npu", "n_trials=4", f"run_dir={tmp_path / 'run'}"]
+    assert hwsearch("search", *own).status == 0
+    run = load_run(tmp_path / "run")
+    assert run.info["hardware"] == "npu"
+    assert run.pareto["energy_j"].isna().all()
+    assert "npu" in hwsearch("list", "devices", "--config-dir", conf).out
+
+
+def test_lists_and_help_suffice(hwsearch):
+    assert "cifar_resnet20" in hwsearch("list", "models").out
+    assert "bitfusion_isca_2018" in hwsearch("list", "devices").out
+    assert "brute_force" in hwsearch("list", "samplers").out
+    assert "resnet20_bitfusion" in hwsearch("list", "experiments").out
+    for command, expected in (("search", "n_trials=N"), ("evaluate", "precisions=W4A8"), ("compare", "--where"), ("list", "samplers")):
+        assert expected in hwsearch(command, "--help").out
+
+
+def test_cfg_job_prints_the_configuration_and_does_nothing(hwsearch, tmp_path):
+    result = hwsearch("search", "--cfg", "job", "seed=7", f"run_dir={tmp_path / 'run'}")
+    assert "seed: 7" in result.out
+    assert not (tmp_path / "run" / "trials.csv").exists()
