@@ -91,12 +91,16 @@ def _search(
         "space": config.space.model_dump(),
         "sampler": config.sampler,
     }
+    widest = space.uniform(Precision(8, 8)) or space.uniforms()[0]
+    known = {name: value for name, value in price(widest).items() if name in COSTS and value == value}
+    reference = reference_point(float_search.top1, known)
     study = search_precisions(
         space,
         price,
         lambda precisions: judged(precisions, search_split).top1,
         objectives=objectives,
         constraints=constraints,
+        reference_point=reference,
         make_sampler=lambda seed: build(config.sampler, seed=seed),
         n_trials=config.n_trials,
         seed=config.seed,
@@ -120,9 +124,6 @@ def _search(
         device.cost_source,
     )
     write_csv(pareto, run_dir / "pareto.csv")
-    widest = space.uniform(Precision(8, 8)) or space.uniforms()[0]
-    known = {name: value for name, value in price(widest).items() if name in COSTS and value == value}
-    reference = reference_point(float_search.top1, known)
     write_json(
         {
             "schema": "hwsearch.run/1",

@@ -1,5 +1,7 @@
 """From any exportable ``nn.Module`` to a :class:`Network`."""
 
+import inspect
+import re
 import traceback
 import warnings
 from collections import Counter
@@ -19,6 +21,11 @@ from hwsearch.graph.ops import LAYERS, is_understood
 
 EXAMPLE_BATCH = 2  # torch.export specializes a dimension of size 1 instead of keeping it dynamic
 
+DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+
+WEIGHT_NAME = re.compile(r"(^|[._])weight(_orig|_[gv])?$|[.]parametrizations[.]weight[.]original\d?$")
+"""What follows a layer's name in that of its weights: also after pruning, weight norm and spectral norm."""
+
 
 class CaptureError(ValueError):
     """The network holds something that hwsearch can't capture."""
@@ -36,22 +43,23 @@ def capture(module: nn.Module, example: Tensor) -> Network:
         several times gives several layers: ``head``, ``head__2``...
 
     Raises:
-        CaptureError: If export fails, an operator is not understood, or there is no quantizable layer; it says which
-            operator and where.
+        CaptureError: If the module takes several inputs or does not return one tensor, export fails, an operator is not
+            understood, or there is no quantizable layer; it says which operator and where.
     """
+    _check_inputs(module, example)
     example = example[:1].repeat(EXAMPLE_BATCH, *[1] * (example.dim() - 1)).float().cpu()
     graph = _export(module, example)
     _check_operators(graph)
     constants, shapes = _trace_values(graph, example)
     names = _name_layers(graph, constants)
+    if not names:
+        raise CaptureError(f"{type(module).__name__} has no conv2d or linear layer, so there is nothing to quantize.")
     _freeze_constants(graph, constants)
-    fold_batch_norms(graph)
+    fold_batch_norms(graph, shapes)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     _drop_unused_attributes(graph)
     graph.recompile()
-    if not names:
-        raise CaptureError(f"{type(module).__name__} has no conv2d or linear layer, so there is nothing to quantize.")
     layers = tuple(
         _layer_spec(graph, node, names[node.name], shapes) for node in graph.graph.nodes if node.name in names
     )
@@ -59,23 +67,38 @@ def capture(module: nn.Module, example: Tensor) -> Network:
     return Network(graph, layers, nodes, find_reads(graph, nodes))
 
 
+def _check_inputs(module: nn.Module, example: Tensor) -> None:
+    signature = inspect.signature(module.forward)
+    try:
+        signature.bind(example)
+    except TypeError as error:
+        raise CaptureError(
+            f"hwsearch captures networks with one input; {type(module).__name__}.forward{signature} takes others: {error}."
+        ) from error
+
+
 def _export(module: nn.Module, example: Tensor) -> GraphModule:
     """Functional ATen graph of the module in evaluation mode; the module itself is left as it was."""
-    was_training = module.training
+    was_training = {part: part.training for part in module.modules()}
     module.eval()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-            # An empty table functionalizes (no in-place operators) and keeps conv2d and linear whole.
-            graph = program.run_decompositions({}).module()
+            # Functionalizes (no in-place operators) and keeps conv2d and linear whole. By itself it would turn a dropout
+            # into a clone, which would part a convolution from its batch norm.
+            table = {getattr(torch.ops.aten, name).default: lambda x, p, train: x for name in DROPOUTS}
+            graph = program.run_decompositions(table).module()
     except Exception as error:  # torch.export raises many unrelated types for what it can't trace
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "You marked batch as dynamic" in str(error):
+            reason = "its code works for one batch size only; take that from x.shape[0], or write -1 in a view."
         raise CaptureError(
             f"torch.export can't capture {type(module).__name__}: {reason}{_user_line(error)}"
         ) from error
     finally:
-        module.train(was_training)
+        for part, training in was_training.items():
+            part.training = training
     for node in list(graph.graph.nodes):
         if node.op == "call_module":  # the shape guards that export adds
             graph.graph.erase_node(node)
@@ -83,17 +106,14 @@ def _export(module: nn.Module, example: Tensor) -> GraphModule:
 
 
 def _user_line(error: Exception) -> str:
-    """The last line of the network's own code that the export ran, as ``' at file:line: code'``."""
+    """The last line of the network's own code that the export ran, as ``' At file:line: code'``."""
     own = (str(Path(torch.__file__).parent), __file__, "<")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(own)]
     return f" At {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
 
 
 def _check_operators(graph: GraphModule) -> None:
-    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    if len(placeholders) != 1:
-        raise CaptureError(f"The network takes {len(placeholders)} inputs; hwsearch captures networks with one.")
-    varying: set[Node] = set(placeholders)
+    varying: set[Node] = {node for node in graph.graph.nodes if node.op == "placeholder"}
     for node in graph.graph.nodes:
         if not varying.intersection(node.all_input_nodes):
             continue
@@ -107,10 +127,12 @@ def _check_operators(graph: GraphModule) -> None:
 
 
 def _where(node: Node) -> str:
-    """Module and source line of a node, for error messages."""
+    """Module and line of the network's own code of a node, for error messages."""
     module = _module_of(node) or "the top level"
     lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip()]
-    place = next((line for line in reversed(lines) if line.startswith("File")), "")
+    torch_file = f'File "{Path(torch.__file__).parent}'
+    own = [line for line in lines if line.startswith("File") and not line.startswith(torch_file)]
+    place = own[-1] if own else ""
     return f"'{module}'" + (f" ({place})" if place else "")
 
 
@@ -139,7 +161,9 @@ def _trace_values(graph: GraphModule, example: Tensor) -> tuple[dict[str, Tensor
             return value
 
     with torch.no_grad():
-        Recorder(graph).run(example)
+        logits = Recorder(graph).run(example)
+    if not isinstance(logits, Tensor):
+        raise CaptureError(f"The network returns a {type(logits).__name__}; return the logits alone, [N, classes].")
     return constants, shapes
 
 
@@ -148,7 +172,7 @@ def _name_layers(graph: GraphModule, constants: Mapping[str, Tensor]) -> dict[st
     seen: Counter[str] = Counter()
     names = {}
     for node in graph.graph.nodes:
-        if node.target not in LAYERS:
+        if node.target not in LAYERS or node.name in constants:
             continue
         weight = node.args[1]
         if weight.name not in constants:
@@ -157,7 +181,7 @@ def _name_layers(graph: GraphModule, constants: Mapping[str, Tensor]) -> dict[st
             )
         while weight.op != "get_attr":  # e.g. one third of a packed attention projection
             weight = weight.all_input_nodes[0]
-        name = str(weight.target).removesuffix("weight").rstrip("._") or _module_of(node) or "layer"
+        name = WEIGHT_NAME.sub("", str(weight.target)) or _module_of(node) or "layer"
         seen[name] += 1
         names[node.name] = name if seen[name] == 1 else f"{name}__{seen[name]}"
     return names
@@ -172,7 +196,7 @@ def _freeze_constants(graph: GraphModule, constants: Mapping[str, Tensor]) -> No
             if source.name not in constants:
                 continue
             name = f"{node.name}__{source.name}"
-            graph.register_buffer(name, constants[source.name])
+            graph.register_buffer(name, constants[source.name].clone())
             with graph.graph.inserting_before(node):
                 node.replace_input_with(source, graph.graph.get_attr(name))
 

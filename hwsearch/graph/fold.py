@@ -1,5 +1,7 @@
 """Batch-norm folding."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch.fx import GraphModule, Node
 
@@ -7,20 +9,23 @@ from hwsearch.graph.network import parameter
 from hwsearch.graph.ops import BATCH_NORM, LAYERS
 
 
-def fold_batch_norms(graph: GraphModule) -> None:
+def fold_batch_norms(graph: GraphModule, shapes: Mapping[str, Sequence[int]]) -> None:
     """Fold each batch norm into the convolution or linear layer before it, where nothing else reads that layer.
 
+    A batch norm over the tokens of ``[N, tokens, features]`` stays: the linear layer before it has no such channels.
     With statistics mu, sigma^2 and affine gamma, beta: ``w' = w gamma / sigma``, ``b' = (b - mu) gamma / sigma + beta``
     (Jacob et al. 2018, arXiv:1712.05877, eq. 14). Computed in float64.
     """
     for node in list(graph.graph.nodes):
-        if node.target == BATCH_NORM and _foldable(node):
+        if node.target == BATCH_NORM and _foldable(node, shapes):
             _fold(graph, node.args[0], node)
 
 
-def _foldable(batch_norm: Node) -> bool:
+def _foldable(batch_norm: Node, shapes: Mapping[str, Sequence[int]]) -> bool:
     source = batch_norm.args[0]
-    return isinstance(source, Node) and source.target in LAYERS and len(source.users) == 1
+    if not isinstance(source, Node) or source.target not in LAYERS or len(source.users) > 1:
+        return False
+    return source.target != torch.ops.aten.linear.default or len(shapes[source.name]) == 2
 
 
 def _fold(graph: GraphModule, layer: Node, batch_norm: Node) -> None:

@@ -1,6 +1,7 @@
 """The ask/tell loop over per-layer precisions."""
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from math import isnan
 from typing import Any
 
@@ -28,7 +29,8 @@ def search_precisions(
     *,
     objectives: Sequence[str] = ("top1", "latency_s"),
     constraints: Sequence[Constraint] = (),
-    make_sampler: SamplerFactory = lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+    reference_point: Mapping[str, float] | None = None,
+    make_sampler: SamplerFactory = lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
     n_trials: int = 100,
     seed: int = 0,
     storage: BaseStorage | None = None,
@@ -45,6 +47,8 @@ def search_precisions(
         evaluate: Its top1 in percent on the search split.
         objectives: Any of top1, latency_s, energy_j, size_bytes, bops.
         constraints: Bounds that samplers treat as constraints; infeasible candidates are judged like others.
+        reference_point: Of the hypervolume, by measure. Candidates beyond it add nothing to a front, so samplers are told
+            that they are infeasible; without that, most of a search goes to networks that no longer classify.
         make_sampler: Makes the Optuna sampler from a seed.
         n_trials: Complete trials to end with, uniform configurations included; never more than the space holds.
             Candidates that were judged before don't count.
@@ -59,7 +63,7 @@ def search_precisions(
 
     Raises:
         ValueError: If an objective is unknown, ``n_trials`` is below the number of uniform configurations, or the
-            storage holds a study with another definition.
+            storage holds a study with another definition; if an objective or a constraint's measure is NaN.
     """
     check_objectives(objectives)
     uniforms = space.uniforms()
@@ -68,9 +72,11 @@ def search_precisions(
             f"n_trials={n_trials} is below the {len(uniforms)} uniform configurations that every table holds; "
             f"set n_trials to at least {len(uniforms)}."
         )
+    limits = [Constraint(name, bound) for name, bound in (reference_point or {}).items() if name in objectives]
     definition = {
         "objectives": list(objectives),
-        "constraints": [c.name for c in constraints],
+        "constraints": {c.measure: c.bound for c in constraints},
+        "choices": sha256(repr(space.groups).encode()).hexdigest(),
         "seed": seed,
         **(definition or {}),
     }
@@ -96,7 +102,7 @@ def search_precisions(
                 continue
             repeats = 0
             measures = {"top1": evaluate(config), **price(config)}
-            _tell(study, trial, measures, objectives, constraints, exhausted=len(judged) + 1 == space.size)
+            _tell(study, trial, measures, objectives, [*constraints, *limits], exhausted=len(judged) + 1 == space.size)
             judged[key] = trial.number
             bar.update(task, advance=1)
     return study
@@ -111,6 +117,9 @@ def _tell(
     *,
     exhausted: bool,
 ) -> None:
+    for measure in (*objectives, *(constraint.measure for constraint in constraints)):
+        if isnan(measures[measure]):
+            raise ValueError(f"{measure} of trial {trial.number} is unknown; choose objectives and constraints that are known.")
     # A database's JSON column may not take NaN.
     trial.set_user_attr("measures", {name: None if isnan(value) else value for name, value in measures.items()})
     for constraint in constraints:
@@ -143,13 +152,14 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Precision]:
 
 
 def _decode(group: Group, chosen: Mapping[str, int]) -> Precision:
-    """The pair itself, or the narrowest that holds it where the device does not run every combination."""
+    """The pair itself, or the nearest where the device does not run every combination."""
     weight_bits = chosen.get(f"{group.name}.weight_bits", group.weight_bits[0])
     activation_bits = chosen.get(f"{group.name}.activation_bits", (group.activation_bits or [0])[0])
     if not group.activation_bits:
         return next(p for p in group.precisions if p.weight_bits == weight_bits)
-    wide = group.at_least(weight_bits, activation_bits)
-    return wide or max((p for p in group.precisions if p.weight_bits >= weight_bits), key=lambda p: p.activation_bits)
+    precision = group.nearest(weight_bits, activation_bits)
+    assert precision  # the group has these weight_bits
+    return precision
 
 
 def encode(space: SearchSpace, config: BitConfig) -> dict[str, int]:

@@ -40,10 +40,16 @@ class Group:
         widths = sorted({precision.activation_bits for precision in self.precisions})
         return widths if len(self.precisions) > len(self.weight_bits) else []
 
-    def at_least(self, weight_bits: int, activation_bits: int) -> Precision | None:
-        """Narrowest choice that holds these bits: a narrower value runs in a wider container."""
-        wide = [p for p in self.precisions if p.weight_bits >= weight_bits and p.activation_bits >= activation_bits]
-        return min(wide, key=lambda p: (p.weight_bits * p.activation_bits, p.weight_bits), default=None)
+    def nearest(self, weight_bits: int, activation_bits: int) -> Precision | None:
+        """Narrowest choice that holds these bits: a narrower value runs in a wider container.
+
+        Where no activations are as wide, the widest that the weights can have; None where no weights are.
+        """
+        wide = [p for p in self.precisions if p.weight_bits >= weight_bits]
+        holding = [p for p in wide if p.activation_bits >= activation_bits]
+        if holding:
+            return min(holding, key=lambda p: (p.weight_bits * p.activation_bits, p.weight_bits))
+        return max(wide, key=lambda p: (p.activation_bits, -p.weight_bits), default=None)
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,8 @@ class SearchSpace:
         return {layer: choices[group.name] for group in self.groups for layer in group.layers}
 
     def uniform(self, precision: Precision) -> dict[str, Precision] | None:
-        """``precision`` on every layer that is not pinned, or the narrowest that holds it; None if nothing does."""
-        choices = {
-            group.name: group.at_least(precision.weight_bits, precision.activation_bits) for group in self.groups
-        }
+        """``precision`` on every layer that is not pinned, or the nearest; None if a layer has no such weights."""
+        choices = {group.name: group.nearest(precision.weight_bits, precision.activation_bits) for group in self.groups}
         for group in self.groups:
             if self.pinned.intersection(group.layers):
                 choices[group.name] = group.precisions[0]
@@ -112,15 +116,18 @@ def build_space(
         overrides: Other widths for some layers, by name or pattern; later entries win.
 
     Raises:
-        ValueError: If a width or pinned precision is not run by the device, or a pattern matches no layer.
+        ValueError: If a width or pinned precision is not made by the quantizers or not run by the device, or a pattern
+            matches no layer.
     """
     names = [layer.name for layer in layers]
     base: dict[str, Any] = {"weight_bits": weight_bits, "activation_bits": activation_bits}
+    _check_widths(base, "space")
     options = {name: dict(base) for name in names}
     for pattern, bits in (overrides or {}).items():
         unknown = sorted(set(bits) - set(base))
         if unknown:
             raise ValueError(f"space.overrides['{pattern}'] has unknown keys {unknown}; it takes {list(base)}.")
+        _check_widths(bits, f"space.overrides['{pattern}']")
         for name in match_layers(pattern, names, "space.overrides"):
             options[name].update(bits)
     runs = {layer.name: [p for p in device.precisions(layer) if _is_searched(p)] for layer in layers}
@@ -146,11 +153,24 @@ def match_layers(pattern: str, names: Sequence[str], place: str) -> list[str]:
     return found
 
 
+def _check_widths(options: Mapping[str, Sequence[int] | None], place: str) -> None:
+    for key, bits in options.items():
+        if bits is not None and (not bits or not set(bits) <= set(SEARCHED_BITS)):
+            raise ValueError(
+                f"{place}.{key}={list(bits)} must hold widths from {SEARCHED_BITS[0]} to {SEARCHED_BITS[-1]}, those that the "
+                "quantizers make; null leaves all that the device runs."
+            )
+
+
 def _is_searched(precision: Precision) -> bool:
     return all(bits in SEARCHED_BITS for bits in (precision.weight_bits, precision.activation_bits))
 
 
 def _allowed(name: str, runs: Sequence[Precision], options: Mapping[str, Any], device: str) -> list[Precision]:
+    if not runs:
+        raise ValueError(
+            f"Hardware '{device}' runs layer '{name}' at no precision of {SEARCHED_BITS[0]} to {SEARCHED_BITS[-1]} bits."
+        )
     for key in ("weight_bits", "activation_bits"):
         known = sorted({getattr(precision, key) for precision in runs})
         lacking = sorted(set(options[key] or ()) - set(known))
@@ -171,6 +191,11 @@ def _allowed(name: str, runs: Sequence[Precision], options: Mapping[str, Any], d
 
 def _pin(name: str, value: str | Precision, runs: Sequence[Precision], device: str) -> Precision:
     precision = value if isinstance(value, Precision) else Precision.parse(value)
+    if not _is_searched(precision):
+        raise ValueError(
+            f"space.pinned sets layer '{name}' to {precision}; the quantizers make {SEARCHED_BITS[0]} to "
+            f"{SEARCHED_BITS[-1]} bits."
+        )
     if precision not in runs:
         pairs = ", ".join(str(supported) for supported in runs)
         raise ValueError(
@@ -183,7 +208,7 @@ def _groups(
     names: Sequence[str], allowed: Mapping[str, Sequence[Precision]], tied: Sequence[Sequence[str]]
 ) -> list[Group]:
     owner = {name: name for name in names}
-    for patterns in tied:
+    for patterns in filter(None, tied):
         members = {name for pattern in patterns for name in match_layers(pattern, names, "space.tied")}
         merged = {owner[name] for name in members}
         first = next(name for name in names if owner[name] in merged)

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
@@ -25,9 +25,12 @@ def open_storage(url: str | None, run_dir: Path) -> BaseStorage:
 
     A process that was killed may leave half a line at the end of the journal and its lock; both are removed, which is
     safe because the caller holds the run folder's own lock.
+
+    Raises:
+        ValueError: If the database can't be opened.
     """
     if url:
-        return optuna.storages.get_storage(url)
+        return _open_database(url)
     path = run_dir / "study.journal"
     if path.exists():
         data = path.read_bytes()
@@ -35,6 +38,16 @@ def open_storage(url: str | None, run_dir: Path) -> BaseStorage:
             path.write_bytes(data[: data.rfind(b"\n") + 1])
     Path(f"{path}.lock").unlink(missing_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _open_database(url: str) -> BaseStorage:
+    from sqlalchemy.exc import SQLAlchemyError  # slow to import, and only this storage needs it
+
+    try:
+        return RDBStorage(url)
+    except SQLAlchemyError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"storage={url} can't be opened: {reason}; give a URL such as sqlite:///FILE.") from error
 
 
 def open_study(
@@ -74,16 +87,19 @@ def open_study(
         )
     told = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
     study.sampler = make_sampler(int(np.random.SeedSequence([seed, told]).generate_state(1)[0]))
-    _retry_interrupted(study)
+    _requeue_interrupted(study, storage)
     return study
 
 
-def _retry_interrupted(study: optuna.Study) -> None:
-    """Fail the trials that a killed process left running and put their candidates first in the queue."""
+def _requeue_interrupted(study: optuna.Study, storage: BaseStorage) -> None:
+    """Let trials that a killed process left running wait again, with their numbers and what was already chosen for them.
+
+    To fail them would lose the candidates of the queue, and BruteForceSampler takes no failed trial that lacks parameters.
+    """
+    study_id = storage.get_study_id_from_name(study.study_name)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from hwsearch.search.space import SearchSpace, canonical
 def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[Constraint] = ()) -> pd.DataFrame:
     """One row per finished trial: trial, state, kind, feasible, and the measures of complete ones.
 
-    ``state`` is complete, duplicate (of a candidate judged before) or failed (interrupted; its candidate was retried).
+    ``state`` is complete, duplicate (of a candidate judged before) or failed (by another program on the same storage);
+    ``feasible`` is false where nothing was measured.
     """
     uniforms = {canonical(config) for config in space.uniforms()}
     rows = []
@@ -22,11 +23,7 @@ def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[
         if not trial.state.is_finished():
             continue
         measures = trial.user_attrs.get("measures", {}) if trial.state == TrialState.COMPLETE else {}
-        feasible = (
-            all(constraint.violation(measures[constraint.measure]) <= 0 for constraint in constraints)
-            if measures
-            else None
-        )
+        feasible = bool(measures) and all(c.violation(measures[c.measure]) <= 0 for c in constraints)
         rows.append(
             {
                 "trial": trial.number,
@@ -37,7 +34,7 @@ def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[
             }
         )
     table = pd.DataFrame(rows, columns=["trial", "state", "kind", "feasible", *MEASURES])
-    return table.astype({"feasible": "boolean", **{measure: "float64" for measure in MEASURES}})
+    return table.astype({"feasible": bool, **{measure: "float64" for measure in MEASURES}})
 
 
 def _state(trial: FrozenTrial) -> str:
