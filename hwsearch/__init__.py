@@ -14,19 +14,7 @@ The command line's steps as plain functions::
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from cost_models import FLOAT, BitConfig, Cost, CostModel, LayerSpec, Precision, load_device
-    from hwsearch.compare import compare_runs, load_run
-    from hwsearch.costs import cost_table, pricing
-    from hwsearch.data import Batches, Dataset, Preprocess, stratified_halves
-    from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
-    from hwsearch.front import mark_front, pareto_table
-    from hwsearch.graph import CaptureError, Network, capture
-    from hwsearch.pareto import hypervolume, non_dominated, reference_point, wilson_interval
-    from hwsearch.quantize import build_database, calibrate, minmax, mse, mse_grid, percentile, requant
-    from hwsearch.search import SearchSpace, build_space, judged_configs, search_precisions, trials_table
+from typing import Any
 
 _MODULES = {
     "cost_models": "FLOAT BitConfig Cost CostModel LayerSpec Precision load_device",
@@ -42,7 +30,7 @@ _MODULES = {
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605  # the names are above, once
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
@@ -50,3 +38,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'hwsearch' has no attribute '{name}'")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,14 +20,12 @@ def cost_table(layers: Sequence[LayerSpec], device: CostModel) -> pd.DataFrame:
         device: The target.
 
     Returns:
-        Indexed by (layer, weight_bits, activation_bits): ``latency_s`` and ``energy_j`` per image, ``size_bytes``,
-        ``bops``, the bits that are computed with, ``cost_source``, and the model's breakdown. Float costs are NaN unless
-        the device runs floats.
+        Indexed by (layer, weight_bits, activation_bits): ``weight_format``, ``latency_s`` and ``energy_j`` per image,
+        ``size_bytes``, ``bops``, the bits that are computed with, ``cost_source``, and the model's breakdown. Float
+        costs are NaN unless the device runs floats.
     """
     rows = [
-        _row(layer, precision, device)
-        for layer in layers
-        for precision in sorted({*device.precisions(layer), FLOAT}, key=lambda p: (p.weight_bits, p.activation_bits))
+        _row(layer, precision, device) for layer in layers for precision in sorted({*device.precisions(layer), FLOAT})
     ]
     return pd.DataFrame(rows).set_index(["layer", "weight_bits", "activation_bits"])
 
@@ -65,17 +63,22 @@ def pricing(table: pd.DataFrame, layers: Sequence[LayerSpec], device: CostModel)
         device: The device it was made for.
 
     Returns:
-        A function from a configuration to its latency_s and energy_j per image, size_bytes and bops. It raises ValueError
-        for a precision that the table lacks.
+        A function from a configuration to its latency_s and energy_j per image, size_bytes and bops. It raises
+        ValueError for a precision that the table lacks.
     """
-    rows = {key: tuple(values) for key, *values in table[list(COSTS)].itertuples(name=None)}
+    columns = ["layer", "weight_bits", "activation_bits", "weight_format", *COSTS]
+    rows = {
+        (layer, Precision(weight_bits, activation_bits, weight_format)): tuple(values)
+        for layer, weight_bits, activation_bits, weight_format, *values in table.reset_index()[columns].to_numpy()
+    }
 
     def price(config: BitConfig) -> dict[str, float]:
-        keys = [(layer, precision.weight_bits, precision.activation_bits) for layer, precision in config.items()]
+        keys = list(config.items())
         unknown = next((key for key in keys if key not in rows), None)
         if unknown:
             raise ValueError(
-                f"Hardware '{device.name}' has no cost for layer '{unknown[0]}' at W{unknown[1]}A{unknown[2]}."
+                f"Hardware '{device.name}' has no cost for layer '{unknown[0]}' at {unknown[1]} with "
+                f"weight_format='{unknown[1].weight_format}'."
             )
         sums = [sum(column) for column in zip(*(rows[key] for key in keys), strict=True)]
         extra = device.network_cost(layers, config)

@@ -36,7 +36,7 @@ def pareto_figure(
     *,
     depth: float = 15.0,
 ) -> Figure:
-    """One panel per cost objective against top-1.
+    """One panel per cost objective against top-1; storage size if no objective is a cost.
 
     Front, uniform rows and the float network are drawn at their test top-1, with 95 percent Wilson intervals; the
     trials behind them, in grey, at their search top-1, the only one they have. Each panel's step line joins the rows
@@ -45,18 +45,13 @@ def pareto_figure(
     Args:
         trials: ``trials.csv``.
         pareto: ``pareto.csv``.
-        objectives: The search's objectives, at least one of them a cost.
+        objectives: The search's objectives.
         reference_point: ``run.json``'s, for the hypervolume in the caption.
         title: Shown above the panels.
         depth: Points of top-1 that the panels reach down from float (or from the best row, if that is lower); uniform
             rows below are arrows on the edge, trials below are counted in the caption.
-
-    Raises:
-        ValueError: If no objective is a cost.
     """
-    costs = [name for name in objectives if name not in ACCURACIES]
-    if not costs:
-        raise ValueError(f"A Pareto figure needs a cost objective; objectives={list(objectives)} has none.")
+    costs = [name for name in objectives if name not in ACCURACIES] or ["size_bytes"]
     figure, axes = _panels(len(costs))
     judged, rows = trials[trials["state"] == "complete"], pareto[pareto["kind"] != "float"]
     float_top1 = float(pareto.loc[pareto["kind"] == "float", "test_top1"].iloc[0])

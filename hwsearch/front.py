@@ -53,13 +53,13 @@ def pareto_table(
         {"trial": None, "kind": "float", "on_front": False, "search_top1": float_search.top1, **float_costs}
         | _judged(float_config, layers, test(float_config))
     ]
-    for index, trial in track(list(shown.iterrows()), "scoring the front on the test split"):
+    for trial in track(shown.assign(on_front=on_front).to_dict("records"), "scoring the front on the test split"):
         config = configs[int(trial["trial"])]
         rows.append(
             {
                 "trial": trial["trial"],
                 "kind": trial["kind"],
-                "on_front": bool(on_front[index]),
+                "on_front": trial["on_front"],
                 "search_top1": trial["top1"],
             }
             | {cost: trial[cost] for cost in COSTS}

@@ -1,6 +1,6 @@
 """Progress bars on the terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -27,6 +27,6 @@ def progress_bar() -> Progress:
 
 def track(items: Iterable[T], description: str) -> Iterator[T]:
     """Yield ``items`` with a bar beside them."""
-    total = len(items) if hasattr(items, "__len__") else None
+    total = len(items) if isinstance(items, Sized) else None
     with progress_bar() as bar:
         yield from bar.track(items, total=total, description=description)

@@ -26,7 +26,12 @@ def render_pareto(table: pd.DataFrame) -> Table:
     costs = [name for name in COSTS if quantized[name].notna().any()]
     ordered = pd.concat([quantized.sort_values(costs[:1], kind="stable"), table[table["kind"] == "float"]])
     rendered = Table(
-        caption=_caption(table), caption_justify="left", caption_style="", box=None, header_style="bold", padding=(0, 1, 0, 0)
+        caption=_caption(table),
+        caption_justify="left",
+        caption_style="",
+        box=None,
+        header_style="bold",
+        padding=(0, 1, 0, 0),
     )
     for name in ("trial", "kind", "", "W\nbits", "A\nbits", "test\ntop-1\n%", "95 %\ninterval"):
         rendered.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)

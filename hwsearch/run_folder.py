@@ -1,7 +1,6 @@
 """Files of a run folder; ``runs/README.md`` is their contract."""
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -46,14 +45,14 @@ def write_csv(table: pd.DataFrame, path: Path, *, index: bool = False) -> None:
     """Write a table whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
     table.to_csv(temporary, index=index)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write JSON whole or not at all; NaN becomes null."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def layers_table(layers: Sequence[LayerSpec]) -> pd.DataFrame:

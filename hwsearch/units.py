@@ -10,7 +10,7 @@ _NAMES = {
     "test_top1": "test top-1",
     "latency_s": "latency per image",
     "energy_j": "energy per image",
-    "size_bytes": "weight size",
+    "size_bytes": "storage size",
     "bops": "bit operations per image",
 }
 # Largest unit first; 1 KB = 1000 bytes. The last one takes whatever is smaller.

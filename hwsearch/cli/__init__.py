@@ -19,7 +19,7 @@ HYDRA_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True, "help
 
 @app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
 def search(context: typer.Context) -> None:
-    """Search per-layer precisions and write a Pareto table. Takes Hydra overrides; see [bold]hwsearch search --help[/]."""
+    """Search per-layer precisions, write a Pareto table. Takes Hydra overrides: [bold]hwsearch search --help[/]."""
     from hwsearch.cli.hydra_app import run_configured
     from hwsearch.cli.schema import SearchConfig
     from hwsearch.cli.search import search_command

@@ -44,7 +44,8 @@ def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
     }
     write_json(result, run_dir / "result.json")
     Console().print(
-        f"{config.model.name} at {config.precisions or 'float'} on {task.data.name}: top-1 {found.top1:.2f} % of {found.n} images "
+        f"{config.model.name} at {config.precisions or 'float'} on {task.data.name}: "
+        f"top-1 {found.top1:.2f} % of {found.n} images "
         f"(95 % interval {low:.2f} to {high:.2f}), {result['size_bytes']:,} bytes\n{run_dir / 'result.json'}",
         highlight=False,
         soft_wrap=True,
@@ -71,7 +72,7 @@ def _precisions(config: EvaluateConfig, layers: tuple[LayerSpec, ...]) -> BitCon
     return dict.fromkeys(names, Precision.parse(config.precisions)) | _pinned(config.space, names)
 
 
-def _pinned(space: SpaceConfig, names: list[str]) -> BitConfig:
+def _pinned(space: SpaceConfig, names: list[str]) -> dict[str, Precision]:
     return {
         name: Precision.parse(text)
         for pattern, text in space.pinned.items()

@@ -23,7 +23,8 @@ from hwsearch.run_folder import make_run_dir
 C = TypeVar("C", bound=BaseModel)
 
 MISSING_HINTS = {
-    "model.checkpoint": "give model.checkpoint=FILE (.safetensors or .pth), or model.checkpoint=random for random weights",
+    "model.checkpoint": "give model.checkpoint=FILE (.safetensors or .pth), "
+    "or model.checkpoint=random for random weights",
     "data.root": "give data.root=DIR, the folder that holds the files",
 }
 
@@ -78,7 +79,10 @@ def _check_keys(args: Sequence[str], schema: type[BaseModel]) -> None:
                 raise ValueError(f"Unknown key '{key}' in '{arg}'.{hint}")
             field = level.model_fields.get(part)
             level = field.annotation if field else None
-            if not (isinstance(level, type) and issubclass(level, BaseModel)) or level.model_config.get("extra") != "forbid":
+            if (
+                not (isinstance(level, type) and issubclass(level, BaseModel))
+                or level.model_config.get("extra") != "forbid"
+            ):
                 break  # below here any key may be added, e.g. an argument of a network's builder
             known = list(level.model_fields)
 
@@ -104,7 +108,7 @@ def _missing_keys(content: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
         yield ".".join(path)
 
 
-class friendly_errors:  # noqa: N801  # a context manager, named as a statement reads
+class friendly_errors:
     """Print errors of the user's input as one message without a stack, and exit with status 2."""
 
     def __init__(self, resume: Path | None = None) -> None:

@@ -168,7 +168,7 @@ def _nearest(trials: pd.DataFrame, constraints: tuple[Constraint, ...]) -> str:
     """Which trial comes nearest to the bounds that no trial meets."""
     complete = trials[trials["state"] == "complete"]
     excess = sum(complete[c.measure].map(c.violation).clip(lower=0) for c in constraints)
-    nearest = complete.loc[excess.astype(float).idxmin()]  # type: ignore[union-attr]  # a Series: there are constraints
+    nearest = complete.assign(excess=excess).sort_values("excess", kind="stable").iloc[0]
     values = ", ".join(f"{c.measure}={nearest[c.measure]:g}" for c in constraints)
     bounds = " and ".join(c.name for c in constraints)
     return f"No candidate meets {bounds}: the nearest is trial {nearest['trial']} with {values}."

@@ -1,8 +1,9 @@
 """Checks and files of per-layer precisions."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,7 +29,9 @@ def check_config(config: BitConfig, layers: Sequence[str]) -> None:
 
 
 def read_precisions(path: Path, trial: int | None = None) -> dict[str, Precision]:
-    """Read a configuration from a CSV with columns layer, weight_bits, activation_bits and, for several, trial.
+    """Read a configuration from a CSV with columns layer, weight_bits, activation_bits and, where given, weight_format.
+
+    A column ``trial`` tells several configurations apart.
 
     Args:
         path: The file, e.g. ``precisions.csv`` of a run folder.
@@ -36,17 +39,24 @@ def read_precisions(path: Path, trial: int | None = None) -> dict[str, Precision
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If columns are missing, or ``trial`` does not single out one configuration.
+        ValueError: If the file holds no such table, or ``trial`` does not single out one configuration.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no precision file '{path}'; give a CSV, or a shorthand such as W4A8.")
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path, converters={"layer": str})  # '1.10' and 'null' are names, too
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"Precision file '{path}' is no CSV table: {error}.") from error
     wanted = ["layer", "weight_bits", "activation_bits"]
     missing = [column for column in wanted if column not in table]
     if missing:
         raise ValueError(f"Precision file '{path}' lacks the columns {missing}; it has {list(table.columns)}.")
+    if trial is not None and "trial" not in table:
+        raise ValueError(
+            f"Precision file '{path}' holds one configuration and no column trial; leave out trial={trial}."
+        )
     if "trial" in table:
-        trials = sorted(table["trial"].unique())
+        trials = sorted(table["trial"].unique().tolist())
         if trial is None and len(trials) > 1:
             raise ValueError(
                 f"Precision file '{path}' holds {len(trials)} trials; choose one with trial=N, e.g. trial={trials[0]}."
@@ -58,7 +68,14 @@ def read_precisions(path: Path, trial: int | None = None) -> dict[str, Precision
         raise ValueError(
             f"Precision file '{path}' names layer '{table['layer'][table['layer'].duplicated()].iloc[0]}' twice."
         )
-    return {
-        str(row.layer): Precision(int(row.weight_bits), int(row.activation_bits))  # type: ignore[arg-type]  # a CSV cell
-        for row in table.itertuples()
-    }
+    return {row["layer"]: _precision(row, path) for row in table.to_dict("records")}
+
+
+def _precision(row: Mapping[Hashable, Any], path: Path) -> Precision:
+    bits = [row[column] for column in ("weight_bits", "activation_bits")]
+    if any(not isinstance(value, int | float) or value != value or value != int(value) for value in bits):
+        raise ValueError(
+            f"Precision file '{path}' gives layer '{row['layer']}' weight_bits={bits[0]} and "
+            f"activation_bits={bits[1]}; they must be whole numbers."
+        )
+    return Precision(int(bits[0]), int(bits[1]), row.get("weight_format", "uniform"))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from cost_models import FLOAT, FLOAT_BITS, BitConfig
+from cost_models import FLOAT, FLOAT_BITS, BitConfig, Precision
 from hwsearch.evaluate.bit_config import check_config
 from hwsearch.graph import Network
 from hwsearch.graph.network import parameter
@@ -59,7 +59,7 @@ class FakeQuantNetwork:
             self._graph = copy.deepcopy(network.graph)
         self._nodes: dict[str, Node] = {node.name: node for node in self._graph.graph.nodes}
         self._quantizers = self._insert_quantizers()
-        self._graph = self._graph.to(self.device, memory_format=torch.channels_last)
+        self._graph = self._graph.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._float_weights = {
             layer.name: parameter(self._graph, self._nodes[network.nodes[layer.name]], 1).clone()
             for layer in network.layers
@@ -88,8 +88,8 @@ class FakeQuantNetwork:
         """Set every layer's precision; the other tensors are 8-bit unless all layers read floats.
 
         Raises:
-            ValueError: If ``config`` names other layers than the network's, or a width that the database or the ranges
-                do not hold.
+            ValueError: If ``config`` names other layers than the network's, or a width or format that the database
+                or the ranges do not hold.
         """
         check_config(config, [layer.name for layer in self.network.layers])
         integer = any(precision.activation_bits < FLOAT_BITS for precision in config.values())
@@ -98,7 +98,7 @@ class FakeQuantNetwork:
             quantizer.grid = self._grid(tensor, bits)
         for layer, precision in config.items():
             weight = parameter(self._graph, self._nodes[self.network.nodes[layer]], 1)
-            weight.copy_(self._weight(layer, precision.weight_bits))
+            weight.copy_(self._weight(layer, precision))
 
     def _grid(self, tensor: str, bits: int) -> ActivationGrid | None:
         if bits == FLOAT_BITS:
@@ -108,7 +108,13 @@ class FakeQuantNetwork:
             raise ValueError(f"There are no ranges for activation_bits={bits}; calibration made them for {known}.")
         return self.ranges[tensor, bits]
 
-    def _weight(self, layer: str, bits: int) -> Tensor:
+    def _weight(self, layer: str, precision: Precision) -> Tensor:
+        bits = precision.weight_bits
+        if precision.weight_format != "uniform":
+            raise ValueError(
+                f"The layer database holds uniform weights; layer '{layer}' asks for "
+                f"weight_format='{precision.weight_format}'."
+            )
         if bits == FLOAT_BITS:
             return self._float_weights[layer]
         if (layer, bits) not in self.database:

@@ -73,7 +73,8 @@ def _check_inputs(module: nn.Module, example: Tensor) -> None:
         signature.bind(example)
     except TypeError as error:
         raise CaptureError(
-            f"hwsearch captures networks with one input; {type(module).__name__}.forward{signature} takes others: {error}."
+            f"hwsearch captures networks with one input; {type(module).__name__}.forward{signature} takes others: "
+            f"{error}."
         ) from error
 
 
@@ -85,14 +86,16 @@ def _export(module: nn.Module, example: Tensor) -> GraphModule:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-            # Functionalizes (no in-place operators) and keeps conv2d and linear whole. By itself it would turn a dropout
-            # into a clone, which would part a convolution from its batch norm.
+            # Functionalizes (no in-place operators) and keeps conv2d and linear whole. By itself it would turn a
+            # dropout into a clone, which would part a convolution from its batch norm.
             table = {getattr(torch.ops.aten, name).default: lambda x, p, train: x for name in DROPOUTS}
-            graph = program.run_decompositions(table).module()
+            graph: GraphModule = program.run_decompositions(table).module()
     except Exception as error:  # torch.export raises many unrelated types for what it can't trace
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if "You marked batch as dynamic" in str(error):
-            reason = "its code works for one batch size only; take that from x.shape[0], or write -1 in a view."
+            reason = (
+                "its code works for one batch size only; take that from x.shape[0], not len(x), or write -1 in a view."
+            )
         raise CaptureError(
             f"torch.export can't capture {type(module).__name__}: {reason}{_user_line(error)}"
         ) from error
@@ -120,9 +123,9 @@ def _check_operators(graph: GraphModule) -> None:
         varying.add(node)
         if node.op == "call_function" and not is_understood(node.target):
             raise CaptureError(
-                f"Operator '{node.target}' in {_where(node)} is not understood: hwsearch quantizes conv2d and linear layers "
-                "and knows additions, concatenation, pooling, normalization, attention and the usual non-linearities. "
-                "Rewrite that part of the network with those."
+                f"Operator '{node.target}' in {_where(node)} is not understood: hwsearch quantizes conv2d and linear "
+                "layers and knows additions, concatenation, pooling, normalization, attention and the usual "
+                "non-linearities. Rewrite that part of the network with those."
             )
 
 
@@ -146,13 +149,13 @@ def _trace_values(graph: GraphModule, example: Tensor) -> tuple[dict[str, Tensor
     constants: dict[str, Tensor] = {}
     shapes: dict[str, tuple[int, ...]] = {}
 
-    class Recorder(Interpreter):
-        varying: set[Node] = set()
+    varying: set[Node] = set()
 
+    class Recorder(Interpreter):
         def run_node(self, n: Node) -> Any:
             value = super().run_node(n)
-            if n.op == "placeholder" or self.varying.intersection(n.all_input_nodes):
-                self.varying.add(n)
+            if n.op == "placeholder" or varying.intersection(n.all_input_nodes):
+                varying.add(n)
             elif isinstance(value, Tensor):
                 constants[n.name] = value.detach().clone()
             if isinstance(value, Tensor):

@@ -45,7 +45,8 @@ class Network:
 
     def node(self, layer: str) -> Node:
         """Graph node of a layer."""
-        return next(node for node in self.graph.graph.nodes if node.name == self.nodes[layer])
+        nodes: dict[str, Node] = {node.name: node for node in self.graph.graph.nodes}
+        return nodes[self.nodes[layer]]
 
     def weight(self, layer: str) -> Tensor:
         """Folded float weights, ``[O, I / groups, kh, kw]`` or ``[O, I]``."""

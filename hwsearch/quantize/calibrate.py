@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import pandas as pd
@@ -16,24 +17,34 @@ from hwsearch.quantize.range import RangeEstimator
 
 ACTIVATION_BITS = (2, 3, 4, 5, 6, 7, 8)
 
+COUNTABLE = 2**24
+"""torch.histc counts in float32, which holds every integer up to here."""
+
 
 @dataclass
 class _Histogram:
     """Counts of one tensor's values between its smallest and largest, in memory that doesn't grow with the data."""
 
+    tensor: str
     bins: int
     lo: float = 0.0
     hi: float = 0.0
     counts: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def widen(self, values: Tensor) -> None:
-        lo, hi = torch.aminmax(values)
-        self.lo, self.hi = min(self.lo, float(lo)), max(self.hi, float(hi))
+        lo, hi = (float(bound) for bound in torch.aminmax(values))
+        if not (isfinite(lo) and isfinite(hi)):
+            raise ValueError(
+                f"Tensor '{self.tensor}' of the float network holds NaN or infinity on the calibration set, so it has "
+                "no range. Check the weights and the inputs."
+            )
+        self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
 
     def add(self, values: Tensor) -> None:
         hi = self.hi if self.hi > self.lo else self.lo + 1.0
-        counts = torch.histc(values.float(), self.bins, self.lo, hi).double()
-        self.counts = counts if not len(self.counts) else self.counts + counts
+        for part in torch.split(values.float(), COUNTABLE):
+            counts = torch.histc(part, self.bins, self.lo, hi).double()
+            self.counts = counts if not len(self.counts) else self.counts + counts
 
     def centres(self) -> Tensor:
         """Bin centres ``[1, bins]``; those of the outermost bins are the extreme values themselves."""
@@ -68,9 +79,9 @@ def calibrate(
         The grid of each (tensor, bits).
 
     Raises:
-        ValueError: If there are no calibration inputs.
+        ValueError: If there are no calibration inputs, or a tensor is not finite.
     """
-    histograms = {read.tensor: _Histogram(bins) for read in network.reads}
+    histograms = {read.tensor: _Histogram(read.tensor, bins) for read in network.reads}
     for description, step in (("calibrating ranges", _Histogram.widen), ("calibrating histograms", _Histogram.add)):
         seen = 0
         for batch in track(batches, description):
@@ -78,7 +89,10 @@ def calibrate(
             _observe(network, inputs, lambda name, values, step=step: step(histograms[name], values), set(histograms))
             seen += len(inputs)
         if not seen:
-            raise ValueError("Calibration needs at least one batch of inputs; the calibration set is empty.")
+            raise ValueError(
+                "Calibration needs at least one batch of inputs; the calibration set is empty. (It is iterated twice: "
+                "pass a list or a loader, not a generator.)"
+            )
     grids = {}
     for tensor, histogram in track(histograms.items(), "estimating activation ranges"):
         centres, counts = histogram.centres(), histogram.counts.unsqueeze(0)

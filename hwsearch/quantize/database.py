@@ -7,11 +7,10 @@ import functools
 import hashlib
 import inspect
 import logging
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -51,7 +50,8 @@ def build_database(
         bits: Widths, each 2 to 8.
         granularity: One range per output channel, or one per layer.
         cache_dir: Folder of results from earlier runs, keyed by weights, estimator and version; None keeps nothing. A
-            file that is damaged or does not fit is rebuilt.
+            file that is damaged or does not fit is rebuilt. Only module-level functions and partials of them are kept:
+            what a closure or an object will do can't be told from a key.
 
     Returns:
         Codes and scales of each (layer, bits).
@@ -62,43 +62,44 @@ def build_database(
     if granularity not in ("per_channel", "per_tensor"):
         raise ValueError(f"granularity is 'per_channel' or 'per_tensor', not '{granularity}'.")
     widths = tuple(sorted(set(bits)))
+    identity = _identity(estimator) if cache_dir else None
+    writable = True
     database = {}
     for layer in track(network.layers, "quantizing weights"):
-        entries = _layer_entries(network.weight(layer.name), estimator, widths, granularity, cache_dir)
+        weight = network.weight(layer.name)
+        path = (
+            cache_dir / f"{_key(weight, identity, widths, granularity)}.safetensors" if cache_dir and identity else None
+        )
+        entries = _read(path, weight, widths) if path else None
+        if entries is None:
+            rows = weight.reshape(len(weight), -1) if granularity == "per_channel" else weight.reshape(1, -1)
+            entries = {width: quantize_weight(weight, estimator(rows, width).clip, width) for width in widths}
+            writable = writable and (path is None or _write(path, entries))
         database.update({(layer.name, width): entry for width, entry in entries.items()})
     return database
 
 
-def _layer_entries(
-    weight: Tensor, estimator: RangeEstimator, bits: tuple[int, ...], granularity: Granularity, cache_dir: Path | None
-) -> dict[int, QuantizedWeight]:
-    path = cache_dir / f"{_key(weight, estimator, bits, granularity)}.safetensors" if cache_dir else None
-    entries = _read(path, weight, bits) if path else None
-    if entries is None:
-        rows = weight.reshape(len(weight), -1) if granularity == "per_channel" else weight.reshape(1, -1)
-        entries = {width: quantize_weight(weight, estimator(rows, width).clip, width) for width in bits}
-        if path:
-            _write(path, entries)
-    return entries
-
-
-def _key(weight: Tensor, estimator: RangeEstimator, bits: tuple[int, ...], granularity: Granularity) -> str:
-    digest = hashlib.sha256(f"{VERSION} {granularity} {bits} {_identity(estimator)} {tuple(weight.shape)}".encode())
+def _key(weight: Tensor, identity: str, bits: tuple[int, ...], granularity: Granularity) -> str:
+    digest = hashlib.sha256(f"{VERSION} {granularity} {bits} {identity} {tuple(weight.shape)}".encode())
     digest.update(weight.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _identity(estimator: RangeEstimator) -> str:
-    """Name, bound arguments and source of an estimator, so that an edited function is another one."""
-    function, bound = estimator, {}
+def _identity(estimator: RangeEstimator) -> str | None:
+    """Name, arguments and source file of an estimator, so that an edited one is another; None where they can't tell."""
+    function: Any = estimator
+    bound: dict[str, Any] = {}
     while isinstance(function, functools.partial):
         bound = {**function.keywords, **bound}
         function = function.func
+    if not inspect.isfunction(function) or function.__closure__ or function.__name__ == "<lambda>":
+        return None
     try:
-        source = inspect.getsource(function)  # type: ignore[arg-type]  # any callable; TypeError is handled
+        source = inspect.getsource(inspect.getmodule(function) or function)  # with what the function calls
     except (OSError, TypeError):
-        source = repr(function)
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')} {sorted(bound.items())} {source}"
+        return None
+    defaults = (function.__defaults__, function.__kwdefaults__)
+    return f"{function.__module__}.{function.__qualname__} {sorted(bound.items())} {defaults} {source}"
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -109,26 +110,31 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, entries: Mapping[int, QuantizedWeight]) -> None:
+def _write(path: Path, entries: Mapping[int, QuantizedWeight]) -> bool:
     """Write whole or not at all: readers never see a part, and a full disk only costs the cache."""
     tensors = {f"codes.{bits}": entry.codes for bits, entry in entries.items()}
     tensors |= {f"scale.{bits}": entry.scale for bits, entry in entries.items()}
     data = safetensors.torch.save(tensors, metadata={"checksum": _checksum(tensors)})
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             temporary = Path(file.name)
             file.write(data)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         log.warning("The layer database is not cached in %s: %s", path.parent, error)
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _read(path: Path, weight: Tensor, bits: Sequence[int]) -> dict[int, QuantizedWeight] | None:
     """Entries from disk, or None where there are none that can be trusted."""
-    if not path.exists():
-        return None
     try:
+        if not path.exists():
+            return None
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
             checksum = (file.metadata() or {}).get("checksum")

@@ -48,7 +48,7 @@ def _search_row(
     kept = counts > 0
     x, counts = x[kept], counts[kept]
     windows = [(0.0, 1.0), (0.0, 1.0)]  # of the share of each bound that is kept
-    best = torch.ones(2, dtype=x.dtype, device=x.device)
+    best, least = torch.ones(2, dtype=x.dtype, device=x.device), float("inf")
     for _ in range(zooms):
         axes = [
             torch.linspace(*window, points + 1, dtype=x.dtype, device=x.device)[1:] if bound != 0 else best[:1] * 0 + 1
@@ -56,7 +56,8 @@ def _search_row(
         ]
         shares = torch.cartesian_prod(*axes)  # [K, 2]
         error = affine_mse(x, counts, shares[:, 0] * lo, shares[:, 1] * hi, bits)
-        best = shares[error.argmin()]
+        if float(error.min()) < least:
+            best, least = shares[error.argmin()], float(error.min())
         windows = [
             (max(float(share) - (b - a) / points, 0.0), min(float(share) + (b - a) / points, 1.0))
             for share, (a, b) in zip(best, windows, strict=True)

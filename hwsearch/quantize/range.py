@@ -1,7 +1,7 @@
 """The interval that a quantizer covers, and the estimators that need no error measure.
 
-A range estimator is a function ``(x, bits, counts=None) -> Range``. Weights come as they are, one row per channel (or one
-row in all); activations come as a histogram: ``x`` its bin centres and ``counts`` how many values each bin holds.
+A range estimator is a function ``(x, bits, counts=None) -> Range``. Weights come as they are, one row per channel (or
+one row in all); activations come as a histogram: ``x`` its bin centres and ``counts`` how many values each bin holds.
 """
 
 from dataclasses import dataclass

@@ -47,8 +47,8 @@ def search_precisions(
         evaluate: Its top1 in percent on the search split.
         objectives: Any of top1, latency_s, energy_j, size_bytes, bops.
         constraints: Bounds that samplers treat as constraints; infeasible candidates are judged like others.
-        reference_point: Of the hypervolume, by measure. Candidates beyond it add nothing to a front, so samplers are told
-            that they are infeasible; without that, most of a search goes to networks that no longer classify.
+        reference_point: Of the hypervolume, by measure. Candidates beyond it add nothing to a front, so samplers are
+            told that they are infeasible; without that, most of a search goes to networks that no longer classify.
         make_sampler: Makes the Optuna sampler from a seed.
         n_trials: Complete trials to end with, uniform configurations included; never more than the space holds.
             Candidates that were judged before don't count.
@@ -58,8 +58,8 @@ def search_precisions(
         definition: What the results depend on beside these arguments; a study is resumed only with the same one.
 
     Returns:
-        The study. Complete trials hold their measures as user attribute ``measures``; duplicates are failed trials with a
-        user attribute ``duplicate_of``.
+        The study. Complete trials hold their measures as user attribute ``measures``; duplicates are failed trials with
+        a user attribute ``duplicate_of``.
 
     Raises:
         ValueError: If an objective is unknown, ``n_trials`` is below the number of uniform configurations, or the
@@ -119,7 +119,9 @@ def _tell(
 ) -> None:
     for measure in (*objectives, *(constraint.measure for constraint in constraints)):
         if isnan(measures[measure]):
-            raise ValueError(f"{measure} of trial {trial.number} is unknown; choose objectives and constraints that are known.")
+            raise ValueError(
+                f"{measure} of trial {trial.number} is unknown; choose objectives and constraints that are known."
+            )
     # A database's JSON column may not take NaN.
     trial.set_user_attr("measures", {name: None if isnan(value) else value for name, value in measures.items()})
     for constraint in constraints:

@@ -107,7 +107,8 @@ def check_reachable(
         least = price(config)[constraint.measure]
         if constraint.violation(least) > 0:
             kinds = sorted({str(precision) for precision in config.values()})
+            layers = "every layer" if len(kinds) == 1 else "layers"
             raise ValueError(
                 f"No candidate meets constraints.{constraint.measure}={constraint.bound:g}: the nearest has "
-                f"{constraint.measure}={least:g}, with {'every layer at ' if len(kinds) == 1 else 'layers at '}{', '.join(kinds)}."
+                f"{constraint.measure}={least:g}, with {layers} at {', '.join(kinds)}."
             )

@@ -156,9 +156,10 @@ def match_layers(pattern: str, names: Sequence[str], place: str) -> list[str]:
 def _check_widths(options: Mapping[str, Sequence[int] | None], place: str) -> None:
     for key, bits in options.items():
         if bits is not None and (not bits or not set(bits) <= set(SEARCHED_BITS)):
+            widths = f"{SEARCHED_BITS[0]} to {SEARCHED_BITS[-1]}"
             raise ValueError(
-                f"{place}.{key}={list(bits)} must hold widths from {SEARCHED_BITS[0]} to {SEARCHED_BITS[-1]}, those that the "
-                "quantizers make; null leaves all that the device runs."
+                f"{place}.{key}={list(bits)} must hold widths from {widths}, those that the quantizers make; "
+                "null leaves all that the device runs."
             )
 
 
@@ -168,9 +169,8 @@ def _is_searched(precision: Precision) -> bool:
 
 def _allowed(name: str, runs: Sequence[Precision], options: Mapping[str, Any], device: str) -> list[Precision]:
     if not runs:
-        raise ValueError(
-            f"Hardware '{device}' runs layer '{name}' at no precision of {SEARCHED_BITS[0]} to {SEARCHED_BITS[-1]} bits."
-        )
+        widths = f"{SEARCHED_BITS[0]} to {SEARCHED_BITS[-1]} bits"
+        raise ValueError(f"Hardware '{device}' runs layer '{name}' at no precision of {widths}.")
     for key in ("weight_bits", "activation_bits"):
         known = sorted({getattr(precision, key) for precision in runs})
         lacking = sorted(set(options[key] or ()) - set(known))

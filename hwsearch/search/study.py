@@ -12,6 +12,7 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from hwsearch.pareto import DIRECTIONS
@@ -72,9 +73,8 @@ def open_study(
     Raises:
         ValueError: If the study exists and was made with another definition.
     """
-    study = optuna.create_study(
-        storage=storage, study_name=name, directions=[DIRECTIONS[o] for o in objectives], load_if_exists=True
-    )
+    directions = [StudyDirection[DIRECTIONS[objective].upper()] for objective in objectives]
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     wanted = json.loads(json.dumps(definition))
     known = study.user_attrs.get("definition")
     if known is None:
@@ -92,9 +92,9 @@ def open_study(
 
 
 def _requeue_interrupted(study: optuna.Study, storage: BaseStorage) -> None:
-    """Let trials that a killed process left running wait again, with their numbers and what was already chosen for them.
+    """Let trials that a killed process left running wait again, with their numbers and what was chosen for them so far.
 
-    To fail them would lose the candidates of the queue, and BruteForceSampler takes no failed trial that lacks parameters.
+    To fail them would lose candidates of the queue, and BruteForceSampler refuses failed trials that lack parameters.
     """
     study_id = storage.get_study_id_from_name(study.study_name)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

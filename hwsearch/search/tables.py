@@ -1,6 +1,6 @@
 """Tables of a study."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import optuna
 import pandas as pd
@@ -34,7 +34,7 @@ def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[
             }
         )
     table = pd.DataFrame(rows, columns=["trial", "state", "kind", "feasible", *MEASURES])
-    return table.astype({"feasible": bool, **{measure: "float64" for measure in MEASURES}})
+    return table.astype({"feasible": bool, **dict.fromkeys(MEASURES, "float64")})
 
 
 def _state(trial: FrozenTrial) -> str:
@@ -43,7 +43,7 @@ def _state(trial: FrozenTrial) -> str:
     return "duplicate" if "duplicate_of" in trial.user_attrs else "failed"
 
 
-def _kind(trial: FrozenTrial, space: SearchSpace, uniforms: set[object]) -> str | None:
+def _kind(trial: FrozenTrial, space: SearchSpace, uniforms: Collection[object]) -> str | None:
     try:
         return "uniform" if canonical(config_of(space, trial.params)) in uniforms else "mixed"
     except KeyError:  # interrupted before all its parameters were chosen

@@ -27,7 +27,7 @@ def test_the_unit_follows_the_largest_value(column, largest, expected):
 
 def test_a_point_is_told_in_words():
     point = {"top1": 81.3, "latency_s": 0.001234, "size_bytes": 45_000.0}
-    assert in_words(point) == "top-1 81.30 %, latency per image 1.234 ms, weight size 45 KB"
+    assert in_words(point) == "top-1 81.30 %, latency per image 1.234 ms, storage size 45 KB"
 
 
 def test_a_column_without_a_name_keeps_its_own():

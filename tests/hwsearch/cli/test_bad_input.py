@@ -102,13 +102,20 @@ def test_checkpoint_that_does_not_fit(hwsearch, tmp_path):
 def test_checkpoint_with_pickled_code_is_refused(hwsearch, tmp_path):
     path = tmp_path / "evil.pth"
     torch.save({"conv1.weight": torch.zeros(1), "payload": RunsCode()}, path)
-    result = hwsearch("evaluate", f"model.checkpoint={path}", "model.checkpoint_sha256=null", f"run_dir={tmp_path / 'run'}")
+    result = hwsearch(
+        "evaluate", f"model.checkpoint={path}", "model.checkpoint_sha256=null", f"run_dir={tmp_path / 'run'}"
+    )
     assert result.status == 2
     assert result.err.startswith(f"Error: Checkpoint '{path}' ")
     assert "torch.save(model.state_dict()" in result.err
     assert "unpickled" not in result.out
     path.write_bytes(pickle.dumps(RunsCode()))
-    assert hwsearch("evaluate", f"model.checkpoint={path}", "model.checkpoint_sha256=null", f"run_dir={tmp_path / 'run'}").status == 2
+    assert (
+        hwsearch(
+            "evaluate", f"model.checkpoint={path}", "model.checkpoint_sha256=null", f"run_dir={tmp_path / 'run'}"
+        ).status
+        == 2
+    )
 
 
 def test_checkpoint_or_root_that_is_not_set(hwsearch, tmp_path):

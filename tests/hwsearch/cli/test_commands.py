@@ -8,7 +8,16 @@ from hwsearch.compare import load_run
 
 from .conftest import SMALL
 
-TABLES = ("trials.csv", "precisions.csv", "pareto.csv", "cost_table.csv", "layers.csv", "ranges.csv", "run.json", "versions.json")
+TABLES = (
+    "trials.csv",
+    "precisions.csv",
+    "pareto.csv",
+    "cost_table.csv",
+    "layers.csv",
+    "ranges.csv",
+    "run.json",
+    "versions.json",
+)
 
 
 def test_the_same_seed_gives_the_same_bytes(hwsearch, tmp_path):
@@ -37,7 +46,12 @@ def test_a_grid_of_searches_can_be_compared(hwsearch, tmp_path):
     result = hwsearch("compare", *folders, "--x", "size_bytes", "--where", "test_top1 > 50", "--best", "size_bytes", "--out", tmp_path / "out")  # fmt: skip
     assert result.status == 0, result.err
     assert "share of union front" in result.out.replace("\n", " ") or "union" in result.out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.csv", "summary.csv", "domination.csv", "compare.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "compare.csv",
+        "summary.csv",
+        "domination.csv",
+        "compare.png",
+    }
     assert hwsearch("compare", *folders, f"run_dir={tmp_path / 'named'}").status == 0
     assert (tmp_path / "named" / "summary.csv").exists()
 
@@ -91,7 +105,12 @@ def test_lists_and_help_suffice(hwsearch):
     assert "bitfusion_isca_2018" in hwsearch("list", "devices").out
     assert "brute_force" in hwsearch("list", "samplers").out
     assert "resnet20_bitfusion" in hwsearch("list", "experiments").out
-    for command, expected in (("search", "n_trials=N"), ("evaluate", "precisions=W4A8"), ("compare", "--where"), ("list", "samplers")):
+    for command, expected in (
+        ("search", "n_trials=N"),
+        ("evaluate", "precisions=W4A8"),
+        ("compare", "--where"),
+        ("list", "samplers"),
+    ):
         assert expected in hwsearch(command, "--help").out
 
 

@@ -25,7 +25,9 @@ NETWORKS = [
 @pytest.mark.parametrize(("model", "checkpoint", "data", "expected"), NETWORKS, ids=[row[0] for row in NETWORKS])
 def test_float_top1_is_the_published_one(hwsearch, shared, tmp_path, model, checkpoint, data, expected):
     images = [option.format(shared=shared) for option in data]
-    run = hwsearch("evaluate", f"model={model}", f"model.checkpoint={shared / checkpoint}", *images, f"run_dir={tmp_path}")
+    run = hwsearch(
+        "evaluate", f"model={model}", f"model.checkpoint={shared / checkpoint}", *images, f"run_dir={tmp_path}"
+    )
     assert run.status == 0, run.err
     assert json.loads((tmp_path / "result.json").read_text())["top1"] == pytest.approx(expected, abs=0.05)
 

@@ -126,7 +126,7 @@ def test_uniform_configurations_come_first_widest_first(small, judge):
 
 
 def test_fewer_trials_than_uniform_configurations_are_refused(small, judge):
-    with pytest.raises(ValueError) as error:  # noqa: PT011
+    with pytest.raises(ValueError) as error:
         run(small, judge, n_trials=4)
     assert str(error.value) == (
         "n_trials=4 is below the 5 uniform configurations that every table holds; set n_trials to at least 5."
@@ -160,7 +160,7 @@ def test_an_unknown_cost_is_refused_as_objective_and_as_constraint(layers, small
 
     message = "energy_j of trial 0 is unknown; choose objectives and constraints that are known."
     for options in ({"objectives": ("top1", "energy_j")}, {"constraints": [Constraint("energy_j", 1.0)]}):
-        with pytest.raises(ValueError) as error:  # noqa: PT011
+        with pytest.raises(ValueError) as error:
             search_precisions(small.space, price, judge, **options)
         assert str(error.value) == message
     study = search_precisions(small.space, price, judge, n_trials=5)
@@ -202,6 +202,16 @@ def test_samplers_heed_constraints(small, new_judge, name):
         )
         table = trials_table(study, small.space)
         kept.append((table[table["state"] == "complete"]["size_bytes"] <= bound).sum())
+    assert kept[1] > kept[0]
+
+
+def test_a_reference_point_keeps_the_search_above_it_but_is_no_constraint_of_the_user(small, new_judge):
+    reference = {"top1": 85.0, **small.price(small.space.uniform(Precision(8, 8)))}
+    kept = []
+    for point in (None, reference):
+        table = trials_table(run(small, new_judge(), reference_point=point, n_trials=40), small.space)
+        kept.append((table["top1"] >= 85.0).sum())
+        assert table["feasible"].eq(table["state"] == "complete").all()
     assert kept[1] > kept[0]
 
 

@@ -19,7 +19,7 @@ KNOWN = {"latency_s": 1.0, "energy_j": nan, "size_bytes": 1.0, "bops": 1.0}
 
 
 def refusal(function, *args):
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # callers compare the whole message
+    with pytest.raises(ValueError) as error:  # callers compare the whole message
         function(*args)
     return str(error.value)
 
@@ -124,8 +124,7 @@ def test_a_bound_is_refused_below_the_cheapest_configuration_only(small, measure
 def test_the_nearest_configuration_is_named(small, bit_fusion, layers):
     # 3*16*9 + 16*32*9 + 32*10 weights of 2 bits, 58 biases and scales of 4 bytes each
     assert refusal(check_reachable, small.space, small.price, [Constraint("size_bytes", 1000.0)]) == (
-        "No candidate meets constraints.size_bytes=1000: the nearest has size_bytes=1804, "
-        "with every layer at W2A4."
+        "No candidate meets constraints.size_bytes=1000: the nearest has size_bytes=1804, with every layer at W2A4."
     )
     pinned = build_space(layers, bit_fusion, weight_bits=[2], activation_bits=[4], pinned={"first": "W8A8"})
     assert refusal(check_reachable, pinned, small.price, [Constraint("bops", 1000.0)]).endswith(

@@ -42,7 +42,7 @@ def in_words(config):
 
 
 def refusal(*args, **options):
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # callers compare the whole message
+    with pytest.raises(ValueError) as error:  # callers compare the whole message
         build_space(*args, **options)
     return str(error.value)
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 
 from hwsearch.search import (
     Constraint,
+    build_space,
     canonical,
     complete_trials,
     judged_configs,
@@ -22,7 +24,7 @@ from hwsearch.search import (
 )
 
 SAMPLERS = sorted((Path(__file__).parents[3] / "conf" / "sampler").glob("*.yaml"))
-CHEAP = [path for path in SAMPLERS if path.stem != "gp"]
+CUT = [path for path in SAMPLERS if path.stem in ("brute_force", "nsga2", "random", "tpe")]
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -36,8 +38,9 @@ def run(problem, judge, folder, url=None, **options):
     return search_precisions(problem.space, problem.price, judge, storage=open_storage(url, folder), **options)
 
 
-def table_of(study, problem):
-    return trials_table(study, problem.space)
+def lines_of(study, problem):
+    """``trials.csv`` as it would be written, without its header."""
+    return trials_table(study, problem.space).to_csv(index=False).splitlines()[1:]
 
 
 def check(study, problem, n_trials):
@@ -45,7 +48,7 @@ def check(study, problem, n_trials):
     keys = {canonical(config) for config in judged_configs(study, problem.space).values()}
     assert len(complete_trials(study)) == len(keys) == n_trials
     assert {canonical(config) for config in problem.space.uniforms()} <= keys
-    table = table_of(study, problem)
+    table = trials_table(study, problem.space)
     assert table["trial"].tolist() == list(range(len(study.trials)))
     assert set(table["state"]) <= {"complete", "duplicate"}
 
@@ -57,13 +60,13 @@ def test_an_interrupted_search_judges_only_the_interrupted_candidate_again(small
     interrupted = new_judge(interrupt_at=stop)
     with pytest.raises(KeyboardInterrupt):
         run(small, interrupted, tmp_path, **options)
-    before = table_of(optuna.load_study(study_name="hwsearch", storage=open_storage(None, tmp_path)), small)
-    assert (before["state"] == "complete").sum() == stop - 1
+    before = lines_of(optuna.load_study(study_name="hwsearch", storage=open_storage(None, tmp_path)), small)
+    assert sum(",complete," in line for line in before) == stop - 1
 
     resumed = new_judge()
     study = run(small, resumed, tmp_path, **options)
     check(study, small, 12)
-    assert table_of(study, small)[: len(before)].equals(before)
+    assert lines_of(study, small)[: len(before)] == before
     calls = interrupted.calls + resumed.calls
     *_, last = interrupted.calls
     assert calls == Counter({**dict.fromkeys(calls, 1), last: 2})
@@ -79,7 +82,7 @@ def test_a_search_that_is_interrupted_again_and_again_ends(small, new_judge, tmp
         except KeyboardInterrupt:
             continue
     check(study, small, 12)
-    assert len(judges) == 12  # each judges the candidate before's interrupted, and is interrupted in the next
+    assert len(judges) == 12  # each judges what the one before was interrupted in, and is interrupted in the next
 
 
 def test_seeds_of_a_resumed_search_do_not_repeat_suggestions(small, new_judge, tmp_path):
@@ -87,57 +90,54 @@ def test_seeds_of_a_resumed_search_do_not_repeat_suggestions(small, new_judge, t
     make_sampler = sampler_of(next(path for path in SAMPLERS if path.stem == "random"))
     for n_trials in range(5, 25):
         study = run(small, new_judge(), tmp_path, make_sampler=make_sampler, n_trials=n_trials)
-    table = table_of(study, small)
-    assert (table["state"] == "duplicate").sum() < 10  # 216 configurations: 20 random ones meet about once
+    duplicates = sum(",duplicate," in line for line in lines_of(study, small))
+    assert duplicates < 10  # 216 configurations: 20 random ones meet about once
 
 
-@pytest.mark.parametrize("path", CHEAP, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CUT, ids=lambda path: path.stem)
 def test_a_journal_cut_anywhere_is_continued(tiny, new_judge, tmp_path, path):
     """A process that is killed leaves a prefix of its journal; the last line may be cut, too."""
     options = {"make_sampler": sampler_of(path), "n_trials": 6}
     (tmp_path / "whole").mkdir()
-    whole = table_of(run(tiny, new_judge(), tmp_path / "whole", **options), tiny)
-    lines = (tmp_path / "whole" / "study.journal").read_bytes().splitlines(keepends=True)
-    for count, line in enumerate(lines):
-        for half in (b"", line[: len(line) // 2]):
-            folder = tmp_path / f"{count}{'.5' if half else ''}"
-            folder.mkdir()
-            (folder / "study.journal").write_bytes(b"".join(lines[:count]) + half)
-            storage = open_storage(None, folder)
-            known = [study.study_name for study in storage.get_all_studies()]
-            before = complete_trials(optuna.load_study(study_name="hwsearch", storage=storage)) if known else []
-            judge = new_judge()
-            study = run(tiny, judge, folder, **options)
-            check(study, tiny, 6)
-            assert table_of(study, tiny)[: len(before)].equals(whole[: len(before)])
-            assert judge.calls.total() == 6 - len(before)
+    whole = lines_of(run(tiny, new_judge(), tmp_path / "whole", **options), tiny)
+    records = (tmp_path / "whole" / "study.journal").read_bytes().splitlines(keepends=True)
+    for count, record in enumerate(records):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        (folder / "study.journal").write_bytes(b"".join(records[:count]) + record[: len(record) // 2])
+        storage = open_storage(None, folder)
+        known = bool(storage.get_all_studies())
+        before = lines_of(optuna.load_study(study_name="hwsearch", storage=storage), tiny) if known else []
+        judge = new_judge()
+        study = run(tiny, judge, folder, **options)
+        check(study, tiny, 6)
+        assert lines_of(study, tiny)[: len(before)] == before == whole[: len(before)]
+        assert judge.calls.total() == 6 - sum(",complete," in line for line in before)
 
 
 def test_a_finished_search_is_not_repeated(small, new_judge, tmp_path):
-    first = table_of(run(small, new_judge(), tmp_path, n_trials=8), small)
-    size = (tmp_path / "study.journal").stat().st_size
+    first = lines_of(run(small, new_judge(), tmp_path, n_trials=8), small)
     judge = new_judge()
-    again = table_of(run(small, judge, tmp_path, n_trials=8), small)
-    assert again.equals(first)
+    assert lines_of(run(small, judge, tmp_path, n_trials=8), small) == first
+    assert lines_of(run(small, judge, tmp_path, n_trials=6), small) == first
     assert not judge.calls
-    assert (tmp_path / "study.journal").stat().st_size == size
 
 
 def test_a_finished_search_is_extended(small, new_judge, tmp_path):
-    first = table_of(run(small, new_judge(), tmp_path, n_trials=8), small)
+    first = lines_of(run(small, new_judge(), tmp_path, n_trials=8), small)
     judge = new_judge()
     study = run(small, judge, tmp_path, n_trials=14)
     check(study, small, 14)
-    assert table_of(study, small)[: len(first)].equals(first)
+    assert lines_of(study, small)[: len(first)] == first
     assert judge.calls.total() == 6
 
 
 def test_an_exhausted_space_stays_exhausted(tiny, new_judge, tmp_path):
     make_sampler = sampler_of(next(path for path in SAMPLERS if path.stem == "brute_force"))
-    first = table_of(run(tiny, new_judge(), tmp_path, make_sampler=make_sampler, n_trials=100), tiny)
+    first = lines_of(run(tiny, new_judge(), tmp_path, make_sampler=make_sampler, n_trials=100), tiny)
     judge = new_judge()
     again = run(tiny, judge, tmp_path, make_sampler=make_sampler, n_trials=200)
-    assert table_of(again, tiny).equals(first)
+    assert lines_of(again, tiny) == first
     assert not judge.calls
 
 
@@ -158,24 +158,20 @@ def test_other_settings_are_refused_and_named(small, new_judge, tmp_path, option
         "definition": {"hardware": "t4", "sampler": "tpe"},
         "n_trials": 6,
     }
-    before = table_of(run(small, new_judge(), tmp_path, **first), small)
+    before = lines_of(run(small, new_judge(), tmp_path, **first), small)
     judge = new_judge()
-    with pytest.raises(ValueError) as error:  # noqa: PT011
+    with pytest.raises(ValueError) as error:
         run(small, judge, tmp_path, **(first | options))
     assert str(error.value) == (
         f"The run folder holds a search with other settings ({changed} differ); "
         "repeat the command that began it, or choose another run_dir."
     )
     assert not judge.calls
-    assert table_of(run(small, judge, tmp_path, **first), small).equals(before)
+    assert lines_of(run(small, judge, tmp_path, **first), small) == before
 
 
-def test_another_space_with_equally_many_choices_is_refused(layers, small, tiny, new_judge, tmp_path):
+def test_another_space_with_equally_many_choices_is_refused(layers, small, new_judge, tmp_path):
     # Parameters are indices: the same ones would stand for other precisions.
-    from dataclasses import replace
-
-    from hwsearch.search import build_space
-
     spaces = [build_space(layers, small.device, weight_bits=bits, activation_bits=[8]) for bits in ([2, 4], [4, 8])]
     run(replace(small, space=spaces[0]), new_judge(), tmp_path, n_trials=2)
     with pytest.raises(ValueError, match=r"other settings \(choices differ\)"):
@@ -202,7 +198,8 @@ def test_a_database_serves_as_storage(small, new_judge, tmp_path, stop):
     (tmp_path / "journal").mkdir()
     with pytest.raises(KeyboardInterrupt):
         run(small, new_judge(interrupt_at=stop), tmp_path / "journal", n_trials=12)
-    assert table_of(run(small, new_judge(), tmp_path / "journal", n_trials=12), small).equals(table_of(study, small))
+    journal = run(small, new_judge(), tmp_path / "journal", n_trials=12)
+    assert lines_of(journal, small) == lines_of(study, small)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +211,7 @@ def test_a_database_serves_as_storage(small, new_judge, tmp_path, stop):
     ],
 )
 def test_a_database_that_cannot_be_opened_is_named(tmp_path, url, reason):
-    with pytest.raises(ValueError) as error:  # noqa: PT011
+    with pytest.raises(ValueError) as error:
         open_storage(url, tmp_path)
     assert str(error.value) == f"storage={url} can't be opened: {reason}; give a URL such as sqlite:///FILE."
 
@@ -228,7 +225,7 @@ def test_a_run_folder_has_one_writer(tmp_path):
         [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ValueError) as error, locked(tmp_path):  # noqa: PT011
+        with pytest.raises(ValueError) as error, locked(tmp_path):
             pass
         assert str(error.value) == (
             f"Another process is writing run folder '{tmp_path}'; wait for it or choose another run_dir."
