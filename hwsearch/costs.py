@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from cost_models import FLOAT, BitConfig, Cost, CostModel, LayerSpec, Precision, bops, size_bytes
-
-COSTS = ("latency_s", "energy_j", "size_bytes", "bops")
+from hwsearch.pareto import COSTS
+from hwsearch.progress import track
 
 Price = Callable[[BitConfig], Mapping[str, float]]
 """Costs of a configuration by name; NaN where the device does not know."""
@@ -25,7 +25,9 @@ def cost_table(layers: Sequence[LayerSpec], device: CostModel) -> pd.DataFrame:
         costs are NaN unless the device runs floats.
     """
     rows = [
-        _row(layer, precision, device) for layer in layers for precision in sorted({*device.precisions(layer), FLOAT})
+        _row(layer, precision, device)
+        for layer in track(layers, "pricing layers")
+        for precision in sorted({*device.precisions(layer), FLOAT})
     ]
     return pd.DataFrame(rows).set_index(["layer", "weight_bits", "activation_bits"])
 

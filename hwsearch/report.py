@@ -77,21 +77,23 @@ def write_comparison(comparison: Comparison, out_dir: Path | str) -> None:
 
 
 def _summary_table(comparison: Comparison) -> Table:
-    table = Table(box=None, header_style="bold")
-    for name in ("run", "costs", "rows", "front points", "hypervolume", "share of union front"):
-        table.add_column(name, justify="left" if name in ("run", "costs") else "right")
-    for row in comparison.summary.to_dict("records"):
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("", "run", "rows", "front\npoints", "hyper-\nvolume", "share of\nunion front"):
+        table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
+    for number, row in enumerate(comparison.summary.to_dict("records"), start=1):
+        name = Text(f"{row['run']}\n").append(str(row["label"]), style="dim")
         numbers = [f"{row['rows']}", f"{row['front_points']}", f"{row['hypervolume']:.4f}", f"{row['union_share']:.0%}"]
-        table.add_row(Text(row["run"]), Text(row["label"]), *numbers)
+        table.add_row(str(number), name, *numbers)
     return table
 
 
 def _domination_table(comparison: Comparison) -> Table:
-    table = Table("front of", box=None, header_style="bold")
-    for name in comparison.domination.columns:
-        table.add_column(Text(name), justify="right")
-    for front, row in comparison.domination.iterrows():
-        table.add_row(Text(str(front)), *("-" if pd.isna(share) else f"{share:.0%}" for share in row))
+    """Runs by their number in the summary, since names would not fit side by side."""
+    table = Table("front of", box=None, header_style="bold", pad_edge=False)
+    for number in range(1, len(comparison.domination) + 1):
+        table.add_column(f"by {number}", justify="right")
+    for number, (_, row) in enumerate(comparison.domination.iterrows(), start=1):
+        table.add_row(str(number), *("-" if pd.isna(share) else f"{share:.0%}" for share in row))
     return table
 
 

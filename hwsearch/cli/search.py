@@ -105,7 +105,7 @@ def _search(
         n_trials=config.n_trials,
         seed=config.seed,
         storage=open_storage(config.storage, run_dir),
-        study_name=f"hwsearch-{run_dir.name}" if config.storage else "hwsearch",
+        study_name=f"hwsearch {run_dir.resolve()}" if config.storage else "hwsearch",
         definition=definition,
     )
     if space.size < config.n_trials:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class Network:
         """Folded float weights, ``[O, I / groups, kh, kw]`` or ``[O, I]``."""
         return parameter(self.graph, self.node(layer), 1)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the graph's code and of every parameter."""
         digest = hashlib.sha256(self.graph.code.encode())

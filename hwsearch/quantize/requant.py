@@ -25,7 +25,7 @@ def weight_mse(x: Tensor, clip: Tensor, bits: int) -> Tensor:
     """
     qmax = weight_qmax(bits)
     scale = (clip / qmax).unsqueeze(1)
-    quantized = torch.round(x / scale).clamp_(-qmax, qmax).mul_(scale)
+    quantized = (x / scale).round_().clamp_(-qmax, qmax).mul_(scale)
     return quantized.sub_(x).square_().mean(1)
 
 

@@ -83,9 +83,10 @@ def test_a_comparison_shows_summary_domination_best_reference_and_notes(comparis
     assert lines[0] == "test top-1 against latency per image"
     # [a]: (86, 0.4 ms) and (89, 10 ms), the latter on the box's edge: 6/20 * 9.6/10. b: (85, 5 ms): 5/20 * 5/10.
     rows = [line.split() for line in lines]
-    assert ["[a]", "modelled", "for", "npu_a,", "batch", "1", "4", "2", "0.2880", "100%"] in rows
-    assert ["b", "modelled", "for", "npu_b,", "batch", "1", "2", "2", "0.1250", "50%"] in rows
-    assert ["b", "50%", "0%"] in rows
+    assert ["1", "[a]", "4", "2", "0.2880", "100%"] in rows
+    assert ["modelled", "for", "npu_a,", "batch", "1"] in rows
+    assert ["2", "b", "2", "2", "0.1250", "50%"] in rows
+    assert ["2", "50%", "0%"] in rows  # run 2's front: half of it is dominated by run 1's
     assert (
         "Lowest latency per image: run '[a]', trial 2 (mixed, mean 4.50 weight and 6.00 activation bits): "
         "test top-1 86.00 %, latency per image 400 µs."

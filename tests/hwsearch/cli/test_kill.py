@@ -44,7 +44,7 @@ def finish(folder):
 def check(folder, before):
     """The tables hold exactly ``N_TRIALS`` configurations, and every trial that was complete before the kill."""
     run = folder / "run"
-    trials = pd.read_csv(run / "trials.csv", float_precision="round_trip").set_index("trial")
+    trials = pd.read_csv(run / "trials.csv").set_index("trial")
     assert trials.index.tolist() == list(range(len(trials)))
     done = trials[trials["state"] == "complete"]
     assert len(done) == N_TRIALS
@@ -97,17 +97,18 @@ def test_killed_after_some_trials(tmp_path, at):
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
-    rng = random.Random(time.time_ns())  # another moment in every run; the journal in tmp_path tells which
     before = {}
-    for _ in range(4):
+    for _ in range(3):
         process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + STARTUP_S
         while not (tmp_path / "run" / ".lock").exists() and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 6))  # from capturing the network to writing the tables
+        moment_s = random.uniform(0, 6)  # from capturing the network to writing the tables; another one in every run
+        time.sleep(moment_s)
         kill(process)
         now = complete(tmp_path)
+        print(f"killed {moment_s} s after it took the run folder's lock, with {len(now)} trials complete")
         assert {trial: now.get(trial) for trial in before} == before
         before = now
     finish(tmp_path)
