@@ -17,13 +17,11 @@ from torch.fx import GraphModule, Interpreter, Node
 from cost_models import LayerSpec
 from hwsearch.graph.fold import fold_batch_norms
 from hwsearch.graph.network import Network, find_reads
-from hwsearch.graph.ops import LAYERS, is_understood
+from hwsearch.graph.ops import COPIES, LAYERS, VIEWS, is_understood
 
 EXAMPLE_BATCH = 2  # torch.export specializes a dimension of size 1 instead of keeping it dynamic
 
-DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
-
-WEIGHT_NAME = re.compile(r"(^|[._])weight(_orig|_[gv])?$|[.]parametrizations[.]weight[.]original\d?$")
+WEIGHT_NAME = re.compile(r"(^|[._])weight(_orig|_mask|_[gv])?$|[.]parametrizations[.]weight[.]original\d?$")
 """What follows a layer's name in that of its weights: also after pruning, weight norm and spectral norm."""
 
 
@@ -86,10 +84,8 @@ def _export(module: nn.Module, example: Tensor) -> GraphModule:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-            # Functionalizes (no in-place operators) and keeps conv2d and linear whole. By itself it would turn a
-            # dropout into a clone, which would part a convolution from its batch norm.
-            table = {getattr(torch.ops.aten, name).default: lambda x, p, train: x for name in DROPOUTS}
-            graph: GraphModule = program.run_decompositions(table).module()
+            # An empty table functionalizes (no in-place operators) and keeps conv2d and linear whole.
+            graph: GraphModule = program.run_decompositions({}).module()
     except Exception as error:  # torch.export raises many unrelated types for what it can't trace
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if "You marked batch as dynamic" in str(error):
@@ -105,7 +101,18 @@ def _export(module: nn.Module, example: Tensor) -> GraphModule:
     for node in list(graph.graph.nodes):
         if node.op == "call_module":  # the shape guards that export adds
             graph.graph.erase_node(node)
+    _forget_strides(graph)
     return graph
+
+
+def _forget_strides(graph: GraphModule) -> None:
+    """Let the graph run in any memory layout: a view is a reshape, and a copy (of a dropout, say) is its source."""
+    for node in list(graph.graph.nodes):
+        if node.target in VIEWS:
+            node.target = torch.ops.aten.reshape.default
+        elif node.target in COPIES:
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
 
 
 def _user_line(error: Exception) -> str:

@@ -12,20 +12,20 @@ LAYERS = frozenset({aten.conv2d.default, aten.conv2d.padding, aten.linear.defaul
 
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
 
+VIEWS = frozenset({aten.view.default, aten._unsafe_view.default})
+COPIES = frozenset({aten.alias.default, aten.clone.default, aten.contiguous.default})
+"""Operators about memory, which a captured graph says nothing about."""
+
 PASSING = frozenset(
     {
-        aten._unsafe_view.default,
         aten.adaptive_max_pool2d.default,
-        aten.alias.default,
         aten.amax.default,
         aten.cat.default,
         aten.channel_shuffle.default,
         aten.clamp.default,
         aten.clamp_max.default,
         aten.clamp_min.default,
-        aten.clone.default,
         aten.constant_pad_nd.default,
-        aten.contiguous.default,
         aten.expand.default,
         aten.flatten.using_ints,
         aten.flip.default,
@@ -58,7 +58,6 @@ PASSING = frozenset(
         aten.transpose.int,
         aten.unbind.int,
         aten.unsqueeze.default,
-        aten.view.default,
         operator.getitem,
     }
 )

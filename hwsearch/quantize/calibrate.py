@@ -25,20 +25,16 @@ COUNTABLE = 2**24
 class _Histogram:
     """Counts of one tensor's values between its smallest and largest, in memory that doesn't grow with the data."""
 
-    tensor: str
     bins: int
     lo: float = 0.0
     hi: float = 0.0
+    finite: bool = True
     counts: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def widen(self, values: Tensor) -> None:
         lo, hi = (float(bound) for bound in torch.aminmax(values))
-        if not (isfinite(lo) and isfinite(hi)):
-            raise ValueError(
-                f"Tensor '{self.tensor}' of the float network holds NaN or infinity on the calibration set, so it has "
-                "no range. Check the weights and the inputs."
-            )
         self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
+        self.finite &= isfinite(lo) and isfinite(hi)
 
     def add(self, values: Tensor) -> None:
         hi = self.hi if self.hi > self.lo else self.lo + 1.0
@@ -81,17 +77,25 @@ def calibrate(
     Raises:
         ValueError: If there are no calibration inputs, or a tensor is not finite.
     """
-    histograms = {read.tensor: _Histogram(read.tensor, bins) for read in network.reads}
+    histograms = {read.tensor: _Histogram(bins) for read in network.reads}
     for description, step in (("calibrating ranges", _Histogram.widen), ("calibrating histograms", _Histogram.add)):
         seen = 0
         for batch in track(batches, description):
             inputs = batch if isinstance(batch, Tensor) else batch[0]
+            if not len(inputs):
+                continue
             _observe(network, inputs, lambda name, values, step=step: step(histograms[name], values), set(histograms))
             seen += len(inputs)
         if not seen:
             raise ValueError(
                 "Calibration needs at least one batch of inputs; the calibration set is empty. (It is iterated twice: "
                 "pass a list or a loader, not a generator.)"
+            )
+        broken = next((name for name, histogram in histograms.items() if not histogram.finite), None)
+        if broken:
+            raise ValueError(
+                f"Tensor '{broken}' of the float network holds NaN or infinity on the calibration set, so it has no range. "
+                "Check the weights and the inputs."
             )
     grids = {}
     for tensor, histogram in track(histograms.items(), "estimating activation ranges"):

@@ -77,39 +77,68 @@ def check(folder, before):
     assert not list(run.glob(".*.part"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("at", [5, 20])
-def test_killed_after_some_trials(tmp_path, at):
-    # 13 of the 30 are uniform configurations: one kill falls among them, one among the sampler's own candidates.
-    process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def started(folder, **options):
+    return subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, **options)
+
+
+def wait_for(process, condition):
+    """Poll until the condition holds; False if the process ended before."""
     deadline = time.monotonic() + STARTUP_S
-    while len(complete(tmp_path)) < at:
-        assert process.poll() is None, "the search ended before it could be killed"
+    while not condition():
         assert time.monotonic() < deadline
+        if process.poll() is not None:
+            return False
         time.sleep(0.005)
+    return True
+
+
+@pytest.mark.slow
+def test_killed_among_the_uniform_configurations(tmp_path):
+    process = started(tmp_path)  # 13 of the 30 are uniform
+    assert wait_for(process, lambda: len(complete(tmp_path)) >= 5)
     kill(process)
     before = complete(tmp_path)
-    assert at <= len(before) < N_TRIALS
+    assert 5 <= len(before) < N_TRIALS
     assert not (tmp_path / "run" / "pareto.csv").exists()
     finish(tmp_path)
     check(tmp_path, before)
 
 
 @pytest.mark.slow
+def test_interrupted_among_the_candidates_of_the_sampler(tmp_path):
+    process = started(tmp_path, stderr=subprocess.PIPE, text=True)
+    assert wait_for(process, lambda: len(complete(tmp_path)) >= 20)
+    process.send_signal(signal.SIGINT)  # Ctrl-C
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith(f"Interrupted. Repeat the command with run_dir={tmp_path / 'run'} to go on.\n")
+    assert "Traceback" not in err
+    before = complete(tmp_path)
+    assert 20 <= len(before) < N_TRIALS
+    finish(tmp_path)
+    check(tmp_path, before)
+
+
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
-    before = {}
-    for _ in range(3):
-        process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + STARTUP_S
-        while not (tmp_path / "run" / ".lock").exists() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        moment_s = random.uniform(0, 6)  # from capturing the network to writing the tables; another one in every run
-        time.sleep(moment_s)
+    """Other ones in every run: somewhere before the first trial, then twice somewhere in the search."""
+    journal, before = tmp_path / "run" / "study.journal", {}
+
+    def kill_when(condition, delay_s=0.0):
+        process = started(tmp_path, stderr=subprocess.DEVNULL)
+        ended = not wait_for(process, condition)
+        time.sleep(delay_s)
         kill(process)
         now = complete(tmp_path)
-        print(f"killed {moment_s} s after it took the run folder's lock, with {len(now)} trials complete")
+        print(f"killed with {journal.stat().st_size if journal.exists() else 0} bytes of journal, {len(now)} trials")
         assert {trial: now.get(trial) for trial in before} == before
-        before = now
+        before.update(now)
+        return ended
+
+    kill_when((tmp_path / "run" / ".lock").exists, random.uniform(0, 4))
+    for _ in range(2):
+        size = random.randrange(150_000)  # of about 200 000 after 30 trials
+        if kill_when(lambda size=size: journal.exists() and journal.stat().st_size > size):
+            break
     finish(tmp_path)
     check(tmp_path, before)

@@ -5,34 +5,17 @@ import torch
 from torch import nn
 
 from hwsearch.graph import capture
-from hwsearch.networks import CifarResNet, DigitsResNet, InceptionV3, MobileNetV1, MobileNetV2, ResNet
+from hwsearch.networks import InceptionV3, MobileNetV1, MobileNetV2, ResNet
 
 
 def macs(module: nn.Module, *shape: int) -> int:
     return sum(layer.macs for layer in capture(module, torch.zeros(1, *shape)).layers)
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_cifar_resnets_have_the_macs_of_their_closed_form(n):
-    # He et al. 2016, section 4.2: 3x3 convolutions of 16, 32, 64 channels on 32, 16, 8 pixels, 2n of each, and the stem.
-    halving = 9 * 16 * 16 * 32 * 32 // 2  # half the input channels and the same product otherwise, in both stages
-    stages = 9 * 16 * 16 * 32 * 32  # equal in all stages: channels double where pixels halve
-    expected = 9 * 3 * 16 * 32 * 32 + 2 * n * stages + 2 * ((2 * n - 1) * stages + halving) + 64 * 10
-    assert macs(CifarResNet(6 * n + 2), 3, 32, 32) == expected
-    if n == 3:
-        assert expected == 40_551_040  # "40.55 MMACs"
-
-
-# Million multiply-adds: tensorflow.org/api_docs/python/tf/keras/applications/mobilenet for width 0.25 and 0.75;
-# tensorflow/models, research/slim/nets/mobilenet_v1.md for 1.0 (its 317 for 0.75 is another count than Keras' 325).
-@pytest.mark.parametrize(
-    ("width", "millions"),
-    [
-        (0.25, 41),
-        pytest.param(0.75, 325, marks=pytest.mark.slow),
-        pytest.param(1.0, 569, marks=pytest.mark.slow),
-    ],
-)
+# Million multiply-adds: tensorflow.org/api_docs/python/tf/keras/applications/mobilenet for widths below 1;
+# tensorflow/models, research/slim/nets/mobilenet_v1.md for 1.0 (which says 317 and 150 for 0.75 and 0.5).
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "millions"), [(0.25, 41), (0.5, 149), (0.75, 325), (1.0, 569)])
 def test_mobilenet_v1_has_its_published_macs(width, millions):
     assert round(macs(MobileNetV1(width), 3, 224, 224) / 1e6) == millions
 
@@ -59,15 +42,10 @@ def test_depthwise_layers_are_seen_as_such():
 
 
 def test_fingerprints_tell_weights_and_structure_apart_and_nothing_else():
-    torch.manual_seed(0)
-    module, inputs = DigitsResNet(), torch.zeros(2, 1, 8, 8)
+    module, inputs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()), torch.zeros(2, 3, 4, 4)
     fingerprint = capture(module, inputs).fingerprint
-    assert capture(module.train(), torch.randn(7, 1, 8, 8)).fingerprint == fingerprint
+    assert capture(module.train(), torch.randn(7, 3, 4, 4)).fingerprint == fingerprint
+    other = capture(nn.Sequential(module[0], nn.ReLU6(), nn.Flatten()), inputs).fingerprint
     with torch.no_grad():
-        module.fc.bias[3] += 1
-    changed = capture(module, inputs).fingerprint
-    torch.manual_seed(0)
-    module = DigitsResNet()
-    module.block1 = nn.Sequential(module.block1, nn.Hardtanh())
-    wrapped = capture(module, inputs).fingerprint
-    assert len({fingerprint, changed, wrapped}) == 3
+        module[0].bias[3] += 1
+    assert len({fingerprint, other, capture(module, inputs).fingerprint}) == 3

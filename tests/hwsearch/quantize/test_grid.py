@@ -1,0 +1,98 @@
+"""Integer grids: which codes and values they hold, and how values are rounded to them."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwsearch.quantize import Range, activation_grid, minmax, quantize_weight, weight_qmax
+
+WEIGHT_BITS = st.integers(2, 8)
+ACTIVATION_BITS = st.integers(1, 8)
+# Normal float32 numbers whose quotients by 127 are normal, too.
+VALUES = st.floats(-1e6, 1e6, width=32).filter(lambda value: value == 0 or abs(value) > 1e-30)
+ROWS = st.integers(1, 12).flatmap(lambda n: st.lists(st.lists(VALUES, min_size=n, max_size=n), min_size=1, max_size=4))
+
+
+@pytest.mark.parametrize(("bits", "qmax"), [(2, 1), (3, 3), (4, 7), (5, 15), (6, 31), (7, 63), (8, 127)])
+def test_weight_codes_are_symmetric_and_narrow_so_that_two_bits_are_ternary(bits, qmax):
+    assert weight_qmax(bits) == qmax
+    weight = torch.linspace(-1, 1, 2 * qmax + 1).view(1, -1)
+    codes = quantize_weight(weight, torch.ones(1), bits).codes
+    assert codes.dtype == torch.int8
+    assert torch.equal(codes[0], torch.arange(-qmax, qmax + 1, dtype=torch.int8))
+
+
+@pytest.mark.parametrize("bits", [-1, 0, 1, 9, 32])
+def test_other_weight_widths_are_refused(bits):
+    with pytest.raises(ValueError) as error:
+        quantize_weight(torch.ones(1, 1), torch.ones(1), bits)
+    assert str(error.value) == f"Weights quantize to 2 to 8 bits, not {bits}."
+
+
+@given(ROWS, WEIGHT_BITS, st.floats(0.01, 1), st.booleans())
+def test_weights_inside_the_clip_move_by_half_a_step_at_most_and_others_to_the_edge(rows, bits, share, per_tensor):
+    weight = torch.tensor(rows)
+    clip = minmax(weight.view(1, -1) if per_tensor else weight, bits).clip * share
+    quantized = quantize_weight(weight, clip, bits)
+    qmax = weight_qmax(bits)
+    codes, scale = quantized.codes.double(), quantized.scale.double().view(-1, 1)
+    assert codes.abs().max() <= qmax
+    assert torch.equal(quantized.dequantize(), (codes * scale).float())  # the product of int8 and float32 is exact
+    clipped = weight.double().clamp(-qmax * scale, qmax * scale)
+    # The quotient w / scale is rounded to float32, which is off by at most 2^-24 of a code of up to 127.
+    assert ((codes * scale - clipped).abs() <= scale * (0.5 + 127 * 2**-24)).all()
+
+
+def test_ties_are_rounded_to_even():
+    weight = torch.tensor([[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 7.0]])
+    assert quantize_weight(weight, torch.tensor([7.0]), 4).codes.tolist() == [[-2, -2, 0, 0, 2, 2, 7]]
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_a_channel_of_zeros_stays_zero(bits):
+    weight = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
+    quantized = quantize_weight(weight, minmax(weight, bits).clip, bits)
+    assert not quantized.codes[0].any()
+    assert quantized.scale.isfinite().all() and (quantized.scale > 0).all()
+
+
+def test_scales_apply_along_the_first_dimension_of_any_weight():
+    weight = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    per_channel = quantize_weight(weight, weight.abs().amax((1, 2, 3)), 5)
+    for channel in range(4):
+        alone = quantize_weight(weight[channel : channel + 1], weight[channel].abs().amax().view(1), 5)
+        assert torch.equal(per_channel.codes[channel], alone.codes[0])
+        assert torch.equal(per_channel.dequantize()[channel], alone.dequantize()[0])
+
+
+@given(st.floats(-1e6, 0), st.floats(0, 1e6), ACTIVATION_BITS)
+def test_activation_grids_hold_zero_and_reach_both_bounds_to_half_a_step(lo, hi, bits):
+    if 0 < hi - lo < 1e-30:
+        return
+    grid = activation_grid(Range(torch.tensor([lo]), torch.tensor([hi])), bits)
+    lo, hi = float(np.float32(lo)), float(np.float32(hi))  # as torch holds them
+    assert grid.qmax == 2**bits - 1
+    assert 0 <= grid.zero_point <= grid.qmax  # so zero is the value of a code
+    assert grid.scale > 0
+    if hi > lo:
+        assert grid.scale == (hi - lo) / grid.qmax
+        values = grid.scale * (np.array([0, grid.qmax]) - grid.zero_point)
+        assert np.abs(values - [lo, hi]).max() <= grid.scale * (0.5 + 1e-9)
+
+
+def test_non_negative_activations_need_no_zero_point():
+    grid = activation_grid(Range(torch.tensor([0.0]), torch.tensor([6.0])), 4)
+    assert (grid.scale, grid.zero_point, grid.qmax) == (6 / 15, 0, 15)
+
+
+def test_one_bit_activations_are_zero_and_one():
+    grid = activation_grid(Range(torch.tensor([0.0]), torch.tensor([0.7])), 1)
+    assert (grid.zero_point, grid.qmax) == (0, 1)
+    assert grid.scale == pytest.approx(0.7)
+
+
+def test_a_tensor_of_zeros_has_a_grid():
+    grid = activation_grid(Range(torch.zeros(1), torch.zeros(1)), 8)
+    assert (grid.scale, grid.zero_point) == (1.0, 0)
