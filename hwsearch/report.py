@@ -81,9 +81,9 @@ def _summary_table(comparison: Comparison) -> Table:
     for name in ("", "run", "rows", "front\npoints", "hyper-\nvolume", "share of\nunion front"):
         table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
     for number, row in enumerate(comparison.summary.to_dict("records"), start=1):
-        name = Text(f"{row['run']}\n").append(str(row["label"]), style="dim")
+        described = Text(f"{row['run']}\n").append(str(row["label"]), style="dim")
         numbers = [f"{row['rows']}", f"{row['front_points']}", f"{row['hypervolume']:.4f}", f"{row['union_share']:.0%}"]
-        table.add_row(str(number), name, *numbers)
+        table.add_row(str(number), described, *numbers)
     return table
 
 

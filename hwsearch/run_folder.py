@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from cost_models import LayerSpec
 
@@ -52,6 +53,13 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write JSON whole or not at all; NaN becomes null."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def write_yaml(content: Mapping[str, Any], path: Path) -> None:
+    """Write YAML whole or not at all, keys in their order."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(yaml.safe_dump(dict(content), sort_keys=False))
     temporary.replace(path)
 
 

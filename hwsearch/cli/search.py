@@ -1,36 +1,46 @@
 """``hwsearch search``."""
 
 import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from rich.console import Console
 
 from cost_models import FLOAT, BitConfig, CostModel, Precision
 from hwsearch.cli.schema import SearchConfig
 from hwsearch.cli.setup import Task, build, calibrated, load_task
 from hwsearch.costs import Price, cost_table, pricing
-from hwsearch.data import stratified_halves
+from hwsearch.data import Batches, stratified_halves
 from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
 from hwsearch.figures import pareto_figure
 from hwsearch.front import pareto_table
-from hwsearch.pareto import COSTS, reference_point
+from hwsearch.pareto import reference_point
 from hwsearch.quantize import ranges_table
 from hwsearch.report import render_pareto
-from hwsearch.run_folder import layers_table, versions, write_csv, write_json
+from hwsearch.run_folder import layers_table, versions, write_csv, write_json, write_yaml
 from hwsearch.search import (
     Constraint,
     SearchSpace,
     build_space,
     check_known,
+    check_n_trials,
     check_objectives,
     check_reachable,
+    check_resumable,
     judged_configs,
     locked,
     open_storage,
     parse_constraints,
     precisions_table,
+    search_definition,
     search_precisions,
     trials_table,
 )
@@ -38,129 +48,165 @@ from hwsearch.search import (
 log = logging.getLogger("hwsearch")
 
 
+@dataclass(frozen=True)
+class _Search:
+    """Everything that is known and checked before the first candidate is judged."""
+
+    config: SearchConfig
+    task: Task
+    hardware: CostModel
+    space: SearchSpace
+    costs: pd.DataFrame
+    price: Price
+    constraints: tuple[Constraint, ...]
+    storage: BaseStorage
+    study_name: str
+    definition: Mapping[str, Any]
+
+    @property
+    def objectives(self) -> list[str]:
+        return self.config.objective.objectives
+
+
 def search_command(config: SearchConfig, run_dir: Path) -> None:
     """Search, then write every table, the figure, and the Pareto table on the terminal."""
+    log.info("run folder: %s (repeat the command with run_dir=%s to go on if it stops)", run_dir, run_dir)
+    with locked(run_dir):
+        plan = _prepare(config, run_dir)
+        judge, ranges = calibrated(config, plan.task)
+        write_yaml(config.model_dump(), run_dir / "config.yaml")
+        write_json(versions(), run_dir / "versions.json")
+        write_csv(layers_table(plan.task.network.layers), run_dir / "layers.csv")
+        write_csv(plan.costs.reset_index(), run_dir / "cost_table.csv")
+        write_csv(ranges_table(plan.task.network, ranges), run_dir / "ranges.csv")
+        _search(plan, judge, run_dir)
+
+
+def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
+    """Load everything and find every contradiction; nothing in the run folder changes."""
     objectives = config.objective.objectives
     check_objectives(objectives)
     constraints = parse_constraints(config.constraints)
-    build(config.sampler, seed=0)  # refuses a wrong sampler before any work
-    device: CostModel = build(config.hardware)
-    log.info("run folder: %s (repeat the command with run_dir=%s to go on if it stops)", run_dir, run_dir)
-    with locked(run_dir):
-        task = load_task(config)
-        layers = task.network.layers
-        space = build_space(layers, device, **config.space.model_dump())
-        costs = cost_table(layers, device)
-        price = pricing(costs, layers, device)
-        check_known(objectives, constraints, price(space.uniforms()[0]), device.name)
-        check_reachable(space, price, constraints)
-        judge, ranges = calibrated(config, task)
-        write_csv(layers_table(layers), run_dir / "layers.csv")
-        write_csv(costs.reset_index(), run_dir / "cost_table.csv")
-        write_csv(ranges_table(task.network, ranges), run_dir / "ranges.csv")
-        write_json(versions(), run_dir / "versions.json")
-        _search(config, run_dir, task, device, space, price, judge, constraints)
+    build_sampler(config, seed=0)
+    hardware: CostModel = build(config.hardware)
+    storage = open_storage(config.storage, run_dir)
+    task = load_task(config)
+    layers = task.network.layers
+    space = build_space(layers, hardware, **config.space.model_dump())
+    check_n_trials(space, config.n_trials)
+    costs = cost_table(layers, hardware)
+    price = pricing(costs, layers, hardware)
+    check_known(objectives, constraints, price(space.uniforms()[0]), hardware.name)
+    check_reachable(space, price, constraints)
+    more = {
+        "model": [task.network.fingerprint, config.model.input],
+        "data": [task.data.fingerprint, config.data.split_seed],
+        "hardware": config.hardware,
+        "quantizer": config.quantizer.model_dump(),
+        "sampler": config.sampler,
+    }
+    definition = search_definition(space, objectives, constraints, config.seed, more)
+    study_name = f"hwsearch {run_dir.resolve()}" if config.storage else "hwsearch"
+    check_resumable(storage, study_name, definition)
+    return _Search(config, task, hardware, space, costs, price, constraints, storage, study_name, more)
 
 
-def _search(
-    config: SearchConfig,
-    run_dir: Path,
-    task: Task,
-    device: CostModel,
-    space: SearchSpace,
-    price: Price,
-    judge: FakeQuantNetwork,
-    constraints: tuple[Constraint, ...],
-) -> None:
-    search_split, test_split = (
-        task.batches(part) for part in stratified_halves(task.data.labels, config.data.split_seed)
-    )
-    objectives = config.objective.objectives
+def build_sampler(config: SearchConfig, seed: int) -> BaseSampler:
+    """The chosen sampler; Optuna's notes that some of its samplers are experimental are left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler: BaseSampler = build(config.sampler, seed=seed)
+    return sampler
 
-    def judged(precisions: BitConfig, batches: Any, description: str | None = None) -> Accuracy:
+
+def _search(plan: _Search, judge: FakeQuantNetwork, run_dir: Path) -> None:
+    config, task, space, objectives = plan.config, plan.task, plan.space, plan.objectives
+    halves = stratified_halves(task.data.labels, config.data.split_seed)
+    search_split, test_split = (task.batches(half) for half in halves)
+
+    def judged(precisions: BitConfig, batches: Batches, description: str | None = None) -> Accuracy:
         judge.configure(precisions)
         return accuracy(judge, batches, description)
 
     float_config = {layer.name: FLOAT for layer in task.network.layers}
     float_search = judged(float_config, search_split, "judging the float network")
-    definition = {
-        "model": task.network.fingerprint,
-        "data": [task.data.fingerprint, config.data.split_seed, config.data.calibration_images],
-        "hardware": config.hardware,
-        "quantizer": config.quantizer.model_dump(),
-        "space": config.space.model_dump(),
-        "sampler": config.sampler,
-    }
-    widest = space.uniform(Precision(8, 8)) or space.uniforms()[0]
-    known = {name: value for name, value in price(widest).items() if name in COSTS and value == value}
-    reference = reference_point(float_search.top1, known)
+    reference = reference_point(float_search.top1, _uniform8_costs(plan))
     study = search_precisions(
         space,
-        price,
+        plan.price,
         lambda precisions: judged(precisions, search_split).top1,
         objectives=objectives,
-        constraints=constraints,
+        constraints=plan.constraints,
         reference_point=reference,
-        make_sampler=lambda seed: build(config.sampler, seed=seed),
+        make_sampler=lambda seed: build_sampler(config, seed),
         n_trials=config.n_trials,
         seed=config.seed,
-        storage=open_storage(config.storage, run_dir),
-        study_name=f"hwsearch {run_dir.resolve()}" if config.storage else "hwsearch",
-        definition=definition,
+        storage=plan.storage,
+        study_name=plan.study_name,
+        definition=plan.definition,
     )
     if space.size < config.n_trials:
         log.info("The space holds %d configurations, all of them judged; n_trials=%d.", space.size, config.n_trials)
-    trials = trials_table(study, space, constraints)
-    write_csv(trials, run_dir / "trials.csv")
-    write_csv(precisions_table(study, space), run_dir / "precisions.csv")
+    configs = judged_configs(study, space)
+    trials = trials_table(study, space, plan.constraints)
     pareto = pareto_table(
         trials,
-        judged_configs(study, space),
+        configs,
         task.network.layers,
         objectives,
         float_search,
-        price(float_config),
+        plan.price(float_config),
         lambda precisions: judged(precisions, test_split),
-        device.cost_source,
+        plan.hardware.cost_source,
     )
+    write_csv(trials, run_dir / "trials.csv")
+    write_csv(precisions_table(study, space), run_dir / "precisions.csv")
     write_csv(pareto, run_dir / "pareto.csv")
-    write_json(
-        {
-            "schema": "hwsearch.run/1",
-            "model": config.model.name,
-            "model_fingerprint": task.network.fingerprint,
-            "data": task.data.name,
-            "data_fingerprint": task.data.fingerprint,
-            "split_seed": config.data.split_seed,
-            "n_search": len(search_split.labels),
-            "n_test": len(test_split.labels),
-            "hardware": device.name,
-            "cost_source": device.cost_source,
-            "batch": device.batch,
-            "objectives": objectives,
-            "constraints": {constraint.measure: constraint.bound for constraint in constraints},
-            "seed": config.seed,
-            "quantizer": config.quantizer.name,
-            "reference_point": reference,
-            "warnings": list(device.warnings),
-        },
-        run_dir / "run.json",
-    )
-    title = f"{config.model.name} on {device.name}: {len(judged_configs(study, space))} configurations"
-    figure = pareto_figure(trials, pareto, objectives, reference, title)
-    figure.savefig(run_dir / "pareto.png")
-    _report(trials, pareto, constraints, device, run_dir)
+    title = f"{config.model.name} on {plan.hardware.name}: {len(configs)} configurations"
+    pareto_figure(trials, pareto, objectives, reference, title).savefig(run_dir / "pareto.png")
+    write_json(_run_record(plan, reference, [len(half) for half in halves]), run_dir / "run.json")
+    _report(trials, pareto, plan, run_dir)
 
 
-def _report(
-    trials: pd.DataFrame, pareto: pd.DataFrame, constraints: tuple[Constraint, ...], device: CostModel, run_dir: Path
-) -> None:
+def _uniform8_costs(plan: _Search) -> dict[str, float]:
+    """Known costs of 8 bits in every layer; of the widest uniform configuration where the hardware has no 8 bits."""
+    layers, eight = plan.task.network.layers, Precision(8, 8)
+    runs = all(eight in plan.hardware.precisions(layer) for layer in layers)
+    costs = plan.price({layer.name: eight for layer in layers} if runs else plan.space.uniforms()[0])
+    return {name: value for name, value in costs.items() if not isnan(value)}
+
+
+def _run_record(plan: _Search, reference: Mapping[str, float], split_sizes: Sequence[int]) -> dict[str, Any]:
+    """Content of ``run.json``."""
+    return {
+        "schema": "hwsearch.run/1",
+        "model": plan.config.model.name,
+        "model_fingerprint": plan.task.network.fingerprint,
+        "data": plan.task.data.name,
+        "data_fingerprint": plan.task.data.fingerprint,
+        "split_seed": plan.config.data.split_seed,
+        "n_search": split_sizes[0],
+        "n_test": split_sizes[1],
+        "hardware": plan.hardware.name,
+        "cost_source": plan.hardware.cost_source,
+        "batch": plan.hardware.batch,
+        "quantizer": plan.config.quantizer.name,
+        "objectives": plan.objectives,
+        "constraints": {constraint.measure: constraint.bound for constraint in plan.constraints},
+        "n_trials": plan.config.n_trials,
+        "seed": plan.config.seed,
+        "reference_point": reference,
+        "warnings": list(plan.hardware.warnings),
+    }
+
+
+def _report(trials: pd.DataFrame, pareto: pd.DataFrame, plan: _Search, run_dir: Path) -> None:
     console = Console()
     console.print(render_pareto(pareto))
-    for warning in device.warnings:
-        console.print(f"Note on {device.name}: {warning}", style="yellow", highlight=False)
+    for warning in plan.hardware.warnings:
+        console.print(f"Note on {plan.hardware.name}: {warning}", style="yellow", highlight=False)
     if not pareto["on_front"].any():
-        console.print(_nearest(trials, constraints), style="bold red", highlight=False)
+        console.print(_nearest(trials, plan.constraints), style="bold red", highlight=False)
     console.print(f"Tables and figure: {run_dir}", highlight=False, soft_wrap=True)
 
 

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -44,7 +43,7 @@ def read_precisions(path: Path, trial: int | None = None) -> dict[str, Precision
     if not path.is_file():
         raise FileNotFoundError(f"There is no precision file '{path}'; give a CSV, or a shorthand such as W4A8.")
     try:
-        table = pd.read_csv(path, converters={"layer": str})  # '1.10' and 'null' are names, too
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # '1.10' and 'null' are names of layers, too
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"Precision file '{path}' is no CSV table: {error}.") from error
     wanted = ["layer", "weight_bits", "activation_bits"]
@@ -56,14 +55,14 @@ def read_precisions(path: Path, trial: int | None = None) -> dict[str, Precision
             f"Precision file '{path}' holds one configuration and no column trial; leave out trial={trial}."
         )
     if "trial" in table:
-        trials = sorted(table["trial"].unique().tolist())
+        trials = sorted(set(table["trial"]), key=lambda number: (len(number), number))
         if trial is None and len(trials) > 1:
             raise ValueError(
                 f"Precision file '{path}' holds {len(trials)} trials; choose one with trial=N, e.g. trial={trials[0]}."
             )
-        if trial is not None and trial not in trials:
-            raise ValueError(f"Precision file '{path}' has no trial {trial}; it has {trials[:20]}.")
-        table = table[table["trial"] == (trials[0] if trial is None else trial)]
+        if trial is not None and str(trial) not in trials:
+            raise ValueError(f"Precision file '{path}' has no trial {trial}; it has {', '.join(trials[:20])}.")
+        table = table[table["trial"] == (trials[0] if trial is None else str(trial))]
     if table["layer"].duplicated().any():
         raise ValueError(
             f"Precision file '{path}' names layer '{table['layer'][table['layer'].duplicated()].iloc[0]}' twice."
@@ -71,11 +70,15 @@ def read_precisions(path: Path, trial: int | None = None) -> dict[str, Precision
     return {row["layer"]: _precision(row, path) for row in table.to_dict("records")}
 
 
-def _precision(row: Mapping[Hashable, Any], path: Path) -> Precision:
-    bits = [row[column] for column in ("weight_bits", "activation_bits")]
-    if any(not isinstance(value, int | float) or value != value or value != int(value) for value in bits):
+def _precision(row: Mapping[Hashable, str], path: Path) -> Precision:
+    try:
+        bits = [float(row[column]) for column in ("weight_bits", "activation_bits")]
+        weight_bits, activation_bits = (int(value) for value in bits)
+        if bits != [weight_bits, activation_bits]:
+            raise ValueError
+    except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"Precision file '{path}' gives layer '{row['layer']}' weight_bits={bits[0]} and "
-            f"activation_bits={bits[1]}; they must be whole numbers."
-        )
-    return Precision(int(bits[0]), int(bits[1]), row.get("weight_format", "uniform"))
+            f"Precision file '{path}' gives layer '{row['layer']}' weight_bits='{row['weight_bits']}' and "
+            f"activation_bits='{row['activation_bits']}'; they must be whole numbers."
+        ) from error
+    return Precision(weight_bits, activation_bits, row.get("weight_format") or "uniform")  # type: ignore[arg-type]

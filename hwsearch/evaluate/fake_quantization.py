@@ -54,6 +54,8 @@ class FakeQuantNetwork:
         self.database = database
         self.ranges = ranges
         self.device = torch.device(device)
+        if self.device.type == "cuda":  # TF32, cuDNN's default, keeps 10 bits of each product of a code and a scale
+            torch.backends.cudnn.allow_tf32 = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its pytree
             self._graph = copy.deepcopy(network.graph)

@@ -94,8 +94,8 @@ def calibrate(
         broken = next((name for name, histogram in histograms.items() if not histogram.finite), None)
         if broken:
             raise ValueError(
-                f"Tensor '{broken}' of the float network holds NaN or infinity on the calibration set, so it has no range. "
-                "Check the weights and the inputs."
+                f"Tensor '{broken}' of the float network holds NaN or infinity on the calibration set, so it has no "
+                "range. Check the weights and the inputs."
             )
     grids = {}
     for tensor, histogram in track(histograms.items(), "estimating activation ranges"):

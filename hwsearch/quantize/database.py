@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from hwsearch.graph import Network
@@ -102,19 +102,20 @@ def _identity(estimator: RangeEstimator) -> str | None:
     return f"{function.__module__}.{function.__qualname__} {sorted(bound.items())} {defaults} {source}"
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
+def _checksum(tensors: Mapping[str, Tensor]) -> Tensor:
+    """SHA-256 of named tensors, uint8 ``[32]``."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
 
 def _write(path: Path, entries: Mapping[int, QuantizedWeight]) -> bool:
     """Write whole or not at all: readers never see a part, and a full disk only costs the cache."""
     tensors = {f"codes.{bits}": entry.codes for bits, entry in entries.items()}
     tensors |= {f"scale.{bits}": entry.scale for bits, entry in entries.items()}
-    data = safetensors.torch.save(tensors, metadata={"checksum": _checksum(tensors)})
+    data = safetensors.torch.save({**tensors, "checksum": _checksum(tensors)})
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,16 +134,14 @@ def _write(path: Path, entries: Mapping[int, QuantizedWeight]) -> bool:
 def _read(path: Path, weight: Tensor, bits: Sequence[int]) -> dict[int, QuantizedWeight] | None:
     """Entries from disk, or None where there are none that can be trusted."""
     try:
-        if not path.exists():
-            return None
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-            checksum = (file.metadata() or {}).get("checksum")
-        if checksum != _checksum(tensors):
+        tensors = safetensors.torch.load(path.read_bytes())
+        if tensors.pop("checksum").tolist() != _checksum(tensors).tolist():
             raise ValueError("checksum mismatch")
         entries = {width: QuantizedWeight(tensors[f"codes.{width}"], tensors[f"scale.{width}"]) for width in bits}
         if any(entry.codes.shape != weight.shape or entry.codes.dtype != torch.int8 for entry in entries.values()):
             raise ValueError("shape mismatch")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         log.warning("Rebuilding %s: %s", path, error)
         return None

@@ -1,6 +1,13 @@
 """Optuna search over per-layer precisions; knows shapes, bits and costs, but no torch."""
 
-from hwsearch.search.loop import complete_trials, config_of, judged_configs, search_precisions
+from hwsearch.search.loop import (
+    check_n_trials,
+    complete_trials,
+    config_of,
+    judged_configs,
+    search_definition,
+    search_precisions,
+)
 from hwsearch.search.objectives import (
     MEASURES,
     Constraint,
@@ -10,7 +17,7 @@ from hwsearch.search.objectives import (
     parse_constraints,
 )
 from hwsearch.search.space import Group, SearchSpace, build_space, canonical
-from hwsearch.search.study import locked, open_storage
+from hwsearch.search.study import check_resumable, locked, open_storage
 from hwsearch.search.tables import precisions_table, trials_table
 
 __all__ = [
@@ -21,8 +28,10 @@ __all__ = [
     "build_space",
     "canonical",
     "check_known",
+    "check_n_trials",
     "check_objectives",
     "check_reachable",
+    "check_resumable",
     "complete_trials",
     "config_of",
     "judged_configs",
@@ -30,6 +39,7 @@ __all__ = [
     "open_storage",
     "parse_constraints",
     "precisions_table",
+    "search_definition",
     "search_precisions",
     "trials_table",
 ]

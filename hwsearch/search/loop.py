@@ -66,22 +66,11 @@ def search_precisions(
             storage holds a study with another definition; if an objective or a constraint's measure is NaN.
     """
     check_objectives(objectives)
-    uniforms = space.uniforms()
-    if n_trials < len(uniforms):
-        raise ValueError(
-            f"n_trials={n_trials} is below the {len(uniforms)} uniform configurations that every table holds; "
-            f"set n_trials to at least {len(uniforms)}."
-        )
+    check_n_trials(space, n_trials)
     limits = [Constraint(name, bound) for name, bound in (reference_point or {}).items() if name in objectives]
-    definition = {
-        "objectives": list(objectives),
-        "constraints": {c.measure: c.bound for c in constraints},
-        "choices": sha256(repr(space.groups).encode()).hexdigest(),
-        "seed": seed,
-        **(definition or {}),
-    }
-    study = open_study(storage or InMemoryStorage(), study_name, objectives, make_sampler, seed, definition)
-    for config in uniforms:
+    whole = search_definition(space, objectives, constraints, seed, definition)
+    study = open_study(storage or InMemoryStorage(), study_name, objectives, make_sampler, seed, whole)
+    for config in space.uniforms():
         study.enqueue_trial(encode(space, config), skip_if_exists=True)
     judged = {canonical(config): number for number, config in judged_configs(study, space).items()}
     target = min(n_trials, space.size)
@@ -106,6 +95,37 @@ def search_precisions(
             judged[key] = trial.number
             bar.update(task, advance=1)
     return study
+
+
+def check_n_trials(space: SearchSpace, n_trials: int) -> None:
+    """Require room for the uniform configurations.
+
+    Raises:
+        ValueError: If ``n_trials`` is below their number.
+    """
+    uniforms = len(space.uniforms())
+    if n_trials < uniforms:
+        raise ValueError(
+            f"n_trials={n_trials} is below the {uniforms} uniform configurations that every table holds; "
+            f"set n_trials to at least {uniforms}."
+        )
+
+
+def search_definition(
+    space: SearchSpace,
+    objectives: Sequence[str],
+    constraints: Sequence[Constraint],
+    seed: int,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a study's results depend on, JSON-like; ``more`` is what only the caller knows of it."""
+    return {
+        "objectives": list(objectives),
+        "constraints": {constraint.measure: constraint.bound for constraint in constraints},
+        "choices": sha256(repr(space.groups).encode()).hexdigest(),
+        "seed": seed,
+        **(more or {}),
+    }
 
 
 def _tell(

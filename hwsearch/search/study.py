@@ -1,6 +1,7 @@
 """Opening and resuming an Optuna study."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ def open_storage(url: str | None, run_dir: Path) -> BaseStorage:
     if path.exists():
         data = path.read_bytes()
         if not data.endswith(b"\n"):
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
+            os.truncate(path, data.rfind(b"\n") + 1)
     Path(f"{path}.lock").unlink(missing_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
 
@@ -75,20 +76,35 @@ def open_study(
     """
     directions = [StudyDirection[DIRECTIONS[objective].upper()] for objective in objectives]
     study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
-    wanted = json.loads(json.dumps(definition))
-    known = study.user_attrs.get("definition")
-    if known is None:
-        study.set_user_attr("definition", wanted)
-    elif known != wanted:
-        changed = sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key))
-        raise ValueError(
-            f"The run folder holds a search with other settings ({', '.join(changed)} differ); "
-            "repeat the command that began it, or choose another run_dir."
-        )
+    _check_same(study.user_attrs.get("definition"), definition)
+    study.set_user_attr("definition", definition)
     told = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
     study.sampler = make_sampler(int(np.random.SeedSequence([seed, told]).generate_state(1)[0]))
     _requeue_interrupted(study, storage)
     return study
+
+
+def check_resumable(storage: BaseStorage, name: str, definition: Mapping[str, Any]) -> None:
+    """Refuse a storage that holds this study with another definition, before any work on it.
+
+    Raises:
+        ValueError: Names what differs.
+    """
+    known = {
+        summary.study_name: summary for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)
+    }
+    if name in known:
+        _check_same(known[name].user_attrs.get("definition"), definition)
+
+
+def _check_same(known: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> None:
+    wanted = json.loads(json.dumps(wanted))  # as the storage gives it back
+    if known is not None and known != wanted:
+        changed = sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key))
+        raise ValueError(
+            f"The run folder holds a search with other settings ({', '.join(changed)}); "
+            "repeat the command that began it, or choose another run_dir."
+        )
 
 
 def _requeue_interrupted(study: optuna.Study, storage: BaseStorage) -> None:

@@ -189,7 +189,7 @@ def test_run_folder_of_another_search(hwsearch, tmp_path):
     result = hwsearch("search", *SMALL, run_dir, "seed=1")
     assert (result.status, result.err) == (
         2,
-        "Error: The run folder holds a search with other settings (seed differ); repeat the command that began it, or choose "
+        "Error: The run folder holds a search with other settings (seed); repeat the command that began it, or choose "
         "another run_dir.\n",
     )
 

@@ -86,13 +86,13 @@ def test_golden_section_is_never_worse_than_minmax(rows, bits):
     assert ((bounds.hi > 0) & (bounds.hi <= x.abs().amax(1))).all()
 
 
-def test_golden_section_is_known_to_miss_the_global_minimum_of_some_channels_at_six_bits():
-    x = torch.from_numpy(np.random.default_rng(1).standard_normal((24, 576)))
-    least = torch.stack([weight_mse(x, x.abs().amax(1) * k / 250, 6) for k in range(1, 251)]).amin(0)
-    excess = weight_mse(x, requant(x, 6).clip, 6) / least - 1
-    # A regression test: our own run gave a largest excess of 7 % and a mean of 0.4 %.
-    assert 0.01 < excess.max() < 0.1
-    assert excess.mean() < 0.01
+def test_golden_section_is_known_to_miss_the_global_minimum_of_some_short_channels():
+    rows = np.random.default_rng(1).standard_normal((24, 36))  # 3x3 convolutions of 4 input channels
+    clips = requant(torch.from_numpy(rows), 4).clip.tolist()
+    excess = [squared_error(r, c, 4) / least_error(r, 4, points=400) - 1 for r, c in zip(rows, clips, strict=True)]
+    # A regression test: our own run gave 6 % in one channel and 0.25 % on average.
+    assert 0.01 < max(excess) < 0.1
+    assert np.mean(excess) < 0.005
 
 
 @given(ROWS, BITS, st.integers(1, 30))

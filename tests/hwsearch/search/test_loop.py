@@ -186,9 +186,11 @@ def test_infeasible_candidates_are_judged_and_marked(small, judge):
     assert table["feasible"].dtype == bool
 
 
-@pytest.mark.parametrize("name", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "nsga2"])
-def test_samplers_heed_constraints(small, new_judge, name):
-    # Half of the 216 configurations have fewer bytes than this bound; a random search keeps to it half of the time.
+@pytest.mark.parametrize(
+    ("name", "n_trials"), [("tpe", 60), pytest.param("gp", 30, marks=pytest.mark.slow), ("nsga2", 60)]
+)
+def test_samplers_heed_constraints(small, new_judge, name, n_trials):
+    # 13 in 27 of the configurations have no more bytes than this bound.
     config = OmegaConf.load(next(path for path in SAMPLERS if path.stem == name))
     bound = small.price(small.space.uniform(Precision(4, 8)))["size_bytes"]
     kept = []
@@ -198,7 +200,7 @@ def test_samplers_heed_constraints(small, new_judge, name):
             new_judge(),
             constraints=constraints,
             make_sampler=lambda seed: instantiate(config, _convert_="all", seed=seed),
-            n_trials=60,
+            n_trials=n_trials,
         )
         table = trials_table(study, small.space)
         kept.append((table[table["state"] == "complete"]["size_bytes"] <= bound).sum())
