@@ -47,13 +47,14 @@ def pareto_table(
         ``pareto.csv`` as ``runs/README.md`` describes it; float first, then by trial.
     """
     on_front = mark_front(trials, objectives)
-    shown = trials[(trials["state"] == "complete") & (on_front | (trials["kind"] == "uniform"))]
+    shown = (trials["state"] == "complete") & (on_front | (trials["kind"] == "uniform"))
+    records = trials.assign(on_front=on_front)[shown].to_dict("records")
     float_config = {layer.name: FLOAT for layer in layers}
     rows = [
         {"trial": None, "kind": "float", "on_front": False, "search_top1": float_search.top1, **float_costs}
         | _judged(float_config, layers, test(float_config))
     ]
-    for trial in track(shown.assign(on_front=on_front).to_dict("records"), "scoring the front on the test split"):
+    for trial in track(records, "scoring the front on the test split"):
         config = configs[int(trial["trial"])]
         rows.append(
             {

@@ -27,6 +27,8 @@ from hwsearch.quantize import (
     weight_qmax,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's own, when a graph is copied
+
 Ints = NDArray[np.int64]
 SHAPE = (3, 4, 4)
 

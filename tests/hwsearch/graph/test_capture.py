@@ -175,12 +175,11 @@ def test_attention_is_captured_with_its_projections_as_layers(need_weights):
     assert layers["head"].macs == 16 * 5
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_torch_encoders_are_captured_without_their_fused_fast_path(frozen):
+def test_torch_encoders_are_captured_without_the_fused_path_of_frozen_weights():
     torch.manual_seed(0)
     block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     network = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.Flatten(2), nn.Linear(16, 16), block, nn.Flatten())
-    check_equal(network.requires_grad_(not frozen).eval(), (3, 16, 16))
+    check_equal(network.requires_grad_(False).eval(), (3, 16, 16))
 
 
 class Residual(nn.Module):
@@ -302,33 +301,33 @@ def squeeze_excite(x: Tensor) -> Tensor:
     return x * F.hardsigmoid(x.mean((2, 3), keepdim=True))
 
 
-OPERATORS = {
-    "activations": lambda x: F.hardswish(F.silu(F.elu(F.leaky_relu(x, 0.1)))) + torch.tanh(torch.sigmoid(x)),
-    "rarer activations": lambda x: F.mish(F.selu(F.celu(x))) + F.softplus(x) + F.prelu(x, torch.tensor([0.2])),
-    "clamps": lambda x: torch.maximum(x.clamp(min=-0.5), x.clamp(-1, 0.2)) + x.clamp(max=0.1),
-    "scalars": lambda x: (1 - x / 2) * 3 - x**2,
-    "channel shuffle": lambda x: F.channel_shuffle(x, 2),
-    "split and stack": lambda x: torch.stack(x.chunk(2, 1)[::-1], 1).flatten(1, 2),
-    "index and flip": lambda x: x[:, [0, 2, 1, 3]].flip(3),
-    "pixel shuffle": lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2), 2),
-    "pads": lambda x: F.pad(F.pad(x, (1, 1, 1, 1), mode="reflect"), (0, 2)),
-    "permuted and flattened": lambda x: x.permute(0, 2, 3, 1).reshape(x.shape[0], -1),
-    "norms": lambda x: F.group_norm(F.instance_norm(x), 2) + channels_first_norm(x),
-    "resized": lambda x: F.interpolate(F.interpolate(x, scale_factor=2), size=(5, 7), mode="bilinear"),
-    "squeeze and excite": squeeze_excite,
-    "global maximum": lambda x: x.amax((2, 3)) + x.sum((2, 3)),
-}
+OPERATORS = [
+    lambda x: F.hardswish(F.silu(F.elu(F.leaky_relu(x, 0.1)))) + torch.tanh(torch.sigmoid(x)),
+    lambda x: F.mish(F.selu(F.celu(x))) + F.softplus(x) + F.prelu(x, torch.tensor([0.2])),
+    lambda x: torch.maximum(x.clamp(min=-0.5), x.clamp(-1, 0.2)) + x.clamp(max=0.1),
+    lambda x: (1 - x / 2) * 3 - x**2,
+    lambda x: F.channel_shuffle(x, 2),
+    lambda x: torch.stack(x.chunk(2, 1)[::-1], 1).flatten(1, 2),
+    lambda x: x[:, [0, 2, 1, 3]].flip(3),
+    lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2), 2),
+    lambda x: F.pad(F.pad(x, (1, 1, 1, 1), mode="reflect"), (0, 2)),
+    lambda x: x.permute(0, 2, 3, 1).reshape(x.shape[0], -1),
+    lambda x: F.group_norm(F.instance_norm(x), 2) + channels_first_norm(x),
+    lambda x: F.interpolate(F.interpolate(x, scale_factor=2), size=(5, 7), mode="bilinear"),
+    squeeze_excite,
+    lambda x: x.amax((2, 3)) + x.sum((2, 3)),
+]
 
 
-@pytest.mark.parametrize("name", OPERATORS)
-def test_usual_operators_are_understood(name):
+def test_usual_operators_are_understood():
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 3, padding=1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return OPERATORS[name](self.conv(x)).flatten(1)
+            x = self.conv(x)
+            return torch.cat([operator(x).flatten(1) for operator in OPERATORS], 1)
 
     torch.manual_seed(0)
     check_equal(Net().eval(), (3, 6, 6))
