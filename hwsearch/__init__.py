@@ -26,7 +26,8 @@ _MODULES = {
     "hwsearch.graph": "CaptureError Network capture",
     "hwsearch.pareto": "hypervolume non_dominated reference_point wilson_interval",
     "hwsearch.quantize": "build_database calibrate minmax mse mse_grid percentile requant",
-    "hwsearch.search": "SearchSpace build_space judged_configs search_precisions trials_table",
+    "hwsearch.run_folder": "RunInfo write_run",
+    "hwsearch.search": "SearchSpace build_space judged_configs precisions_table search_precisions trials_table",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -17,7 +17,7 @@ SCHEMA = "hwsearch.run/1"
 # Runs that differ here judged different networks or different images: no common axis is left.
 MUST_AGREE = ("model", "model_fingerprint", "data", "data_fingerprint", "split_seed", "n_test")
 # Runs that differ here are compared, and the difference is stated.
-STATED = ("hardware", "cost_source", "batch", "objectives", "constraints")
+STATED = ("hardware", "cost_source", "batch", "objectives", "constraints", "quantizer", "calibration", "n_trials")
 PARETO_COLUMNS = (
     *("trial", "kind", "on_front", "dominated_by_uniform", "search_top1", "test_top1", "test_top1_low"),
     *("test_top1_high", "latency_s", "energy_j", "size_bytes", "bops", "weight_bits_mean", "activation_bits_mean"),
@@ -196,6 +196,12 @@ def _notes(named: Mapping[str, Run], x: str, y: str) -> tuple[str, ...]:
         notes.append(f"Batch differs, costs are per image at that batch: {differing['batch']}.")
     if differing["constraints"]:
         notes.append(f"The searches had different constraints: {differing['constraints']}.")
+    if differing["quantizer"]:
+        notes.append(f"Quantizers differ: {differing['quantizer']}.")
+    if differing["calibration"]:
+        notes.append("The runs were calibrated on different images.")
+    if differing["n_trials"]:
+        notes.append(f"The searches had different budgets, in trials: {differing['n_trials']}.")
     for axis in dict.fromkeys("top1" if axis in ACCURACIES else axis for axis in (x, y)):
         if missed := [f"'{name}'" for name, run in named.items() if axis not in run.info["objectives"]]:
             notes.append(f"Not searched for {axis}: {', '.join(missed)}.")

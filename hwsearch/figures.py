@@ -74,7 +74,7 @@ def compare_figure(comparison: Comparison, *, depth: float = 15.0) -> Figure:
     """Every run's uniform (hollow) and mixed (filled) rows, each run's front as a step line, the union's behind them.
 
     Args:
-        comparison: What ``hwsearch.compare.compare`` returned.
+        comparison: What ``hwsearch.compare.compare_runs`` returned.
         depth: As for ``pareto_figure``, if y is an accuracy; rows below are counted in the caption.
     """
     x, y, rows = comparison.x, comparison.y, comparison.rows

@@ -52,6 +52,7 @@ def render(comparison: Comparison) -> RenderableType:
     heading = f"{name_of(comparison.y)} against {name_of(comparison.x)}"
     heading += f", where {comparison.where}" if comparison.where else ""
     parts: list[RenderableType] = [Text(heading, style="bold"), _summary_table(comparison)]
+    parts += [Text(), Text("Union front", style="bold"), _union_table(comparison)]
     if len(comparison.summary) > 1:
         title = Text("Share of the row's front that the column's front dominates", style="bold")
         parts += [Text(), title, _domination_table(comparison)]
@@ -65,7 +66,7 @@ def write_comparison(comparison: Comparison, out_dir: Path | str) -> None:
     """Write ``compare.csv``, ``summary.csv``, ``domination.csv`` and ``compare.png``, described in ``runs/README.md``.
 
     Args:
-        comparison: What ``hwsearch.compare.compare`` returned.
+        comparison: What ``hwsearch.compare.compare_runs`` returned.
         out_dir: Created if missing; files of these names are replaced.
     """
     folder = Path(out_dir)
@@ -84,6 +85,21 @@ def _summary_table(comparison: Comparison) -> Table:
         described = Text(f"{row['run']}\n").append(str(row["label"]), style="dim")
         numbers = [f"{row['rows']}", f"{row['front_points']}", f"{row['hypervolume']:.4f}", f"{row['union_share']:.0%}"]
         table.add_row(str(number), described, *numbers)
+    return table
+
+
+def _union_table(comparison: Comparison) -> Table:
+    """Distinct points of the union front, cheapest first, with the run that attains each (the first of several)."""
+    axes = [comparison.x, comparison.y]
+    front = comparison.rows[comparison.rows["on_union_front"]].drop_duplicates(axes).sort_values(axes)
+    numbers = {str(row["run"]): number for number, row in enumerate(comparison.summary.to_dict("records"), start=1)}
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("run", "trial", "kind", "W bits", "A bits", *(name_of(axis) for axis in axes)):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    for row in front.to_dict("records"):
+        bits = [_number(row["weight_bits_mean"], 2), _number(row["activation_bits_mean"], 2)]
+        values = [in_words({axis: float(row[axis])}).removeprefix(f"{name_of(axis)} ") for axis in axes]
+        table.add_row(str(numbers[str(row["run"])]), _number(row["trial"], 0), str(row["kind"]), *bits, *values)
     return table
 
 

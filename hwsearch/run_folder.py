@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import pandas as pd
 import yaml
 
 from cost_models import LayerSpec
+from hwsearch.compare import SCHEMA
+from hwsearch.figures import pareto_figure
 
 PACKAGES = (
     "hwsearch",
@@ -42,15 +44,15 @@ def make_run_dir(path: Path) -> Path:
     return path
 
 
-def write_csv(table: pd.DataFrame, path: Path, *, index: bool = False) -> None:
+def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
-    table.to_csv(temporary, index=index)
+    table.to_csv(temporary, index=False)
     temporary.replace(path)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    """Write JSON whole or not at all; NaN becomes null."""
+    """Write JSON whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     temporary.replace(path)
@@ -61,6 +63,63 @@ def write_yaml(content: Mapping[str, Any], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(yaml.safe_dump(dict(content), sort_keys=False))
     temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What was searched, on what, under which limits: ``run.json``, as ``runs/README.md`` describes it."""
+
+    model: str
+    model_fingerprint: str
+    data: str
+    data_fingerprint: str
+    calibration: str
+    split_seed: int
+    n_search: int
+    n_test: int
+    hardware: str
+    cost_source: str
+    batch: int
+    quantizer: str
+    objectives: Sequence[str]
+    constraints: Mapping[str, float]
+    n_trials: int
+    seed: int
+    reference_point: Mapping[str, float]
+    warnings: Sequence[str]
+
+
+def write_run(
+    folder: Path | str,
+    info: RunInfo,
+    *,
+    trials: pd.DataFrame,
+    precisions: pd.DataFrame,
+    pareto: pd.DataFrame,
+    costs: pd.DataFrame,
+) -> Path:
+    """Write what ``hwsearch compare`` reads, and the figure; ``run.json`` comes last and marks the folder complete.
+
+    Args:
+        folder: The run folder, created if missing.
+        info: What was searched.
+        trials: From :func:`hwsearch.search.trials_table`.
+        precisions: From :func:`hwsearch.search.precisions_table`.
+        pareto: From :func:`hwsearch.front.pareto_table`.
+        costs: From :func:`hwsearch.costs.cost_table`.
+
+    Raises:
+        ValueError: If the folder can't be written.
+    """
+    folder = make_run_dir(Path(folder))
+    write_csv(trials, folder / "trials.csv")
+    write_csv(precisions, folder / "precisions.csv")
+    write_csv(pareto, folder / "pareto.csv")
+    write_csv(costs.reset_index(), folder / "cost_table.csv")
+    title = f"{info.model} on {info.hardware}: {(trials['state'] == 'complete').sum()} configurations"
+    pareto_figure(trials, pareto, info.objectives, info.reference_point, title).savefig(folder / "pareto.png")
+    write_json({"schema": SCHEMA, **asdict(info)}, folder / "run.json")
+    return folder
 
 
 def layers_table(layers: Sequence[LayerSpec]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from rich.console import Console
 from cost_models import FLOAT, BitConfig, LayerSpec, Precision, bops, size_bytes
 from hwsearch.cli.schema import EvaluateConfig, SpaceConfig
 from hwsearch.cli.setup import calibrated, load_task
-from hwsearch.evaluate import accuracy, check_config, read_precisions
+from hwsearch.evaluate import FakeQuantNetwork, accuracy, check_config, read_precisions
 from hwsearch.pareto import wilson_interval
 from hwsearch.run_folder import write_json
 from hwsearch.search.space import match_layers
@@ -15,12 +15,14 @@ from hwsearch.search.space import match_layers
 
 def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
     """Judge one configuration on all labelled images and write ``result.json``."""
-    _check_shorthand(config.precisions)
+    _check_precisions(config)
     task = load_task(config)
     layers = task.network.layers
     precisions = _precisions(config, layers)
     if all(precision == FLOAT for precision in precisions.values()):
-        found = accuracy(task.network.graph, task.batches(), "judging the float network")
+        found = accuracy(
+            FakeQuantNetwork(task.network, {}, {}, config.device), task.batches(), "judging the float network"
+        )
     else:
         judge, _ = calibrated(config, task)
         judge.configure(precisions)
@@ -40,6 +42,7 @@ def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
         "interval": [low, high],
         "confidence": 0.95,
         "size_bytes": sum(size_bytes(layer, precisions[layer.name]) for layer in layers),
+        "config": config.model_dump(),
         "bops": sum(bops(layer, precisions[layer.name]) for layer in layers),
     }
     write_json(result, run_dir / "result.json")
@@ -52,8 +55,13 @@ def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
     )
 
 
-def _check_shorthand(text: str | None) -> None:
-    """Fail before any work where ``precisions`` is neither a shorthand nor a file."""
+def _check_precisions(config: EvaluateConfig) -> None:
+    """Fail before any work where ``precisions`` is neither a shorthand nor a file, or ``trial`` would be ignored."""
+    text = config.precisions
+    if config.trial is not None and not (text and Path(text).exists()):
+        raise ValueError(
+            f"trial={config.trial} chooses a trial of a file; set precisions=FILE, e.g. a run's precisions.csv."
+        )
     if text and not Path(text).exists():
         try:
             Precision.parse(text)
@@ -74,7 +82,7 @@ def _precisions(config: EvaluateConfig, layers: tuple[LayerSpec, ...]) -> BitCon
 
 def _pinned(space: SpaceConfig, names: list[str]) -> dict[str, Precision]:
     return {
-        name: Precision.parse(text)
-        for pattern, text in space.pinned.items()
+        name: precision
+        for pattern, precision in space.pins().items()
         for name in match_layers(pattern, names, "space.pinned")
     }

@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,9 @@ from hwsearch.progress import STDERR
 from hwsearch.run_folder import make_run_dir
 
 C = TypeVar("C", bound=BaseModel)
+
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes every error on; friendly_errors shows it
 
 MISSING_HINTS = {
     "model.checkpoint": "give model.checkpoint=FILE (.safetensors or .pth), "
@@ -54,12 +58,13 @@ def run_configured(
             task(_validated(cfg, schema), run_dir)
 
     sys.argv = [f"hwsearch {command}", *args]
+    sys.path.insert(0, str(Path.cwd()))  # so that a `_target_` may name a module of the user's
     with friendly_errors():
         _check_keys(args, schema)
         for override in args:
-            if override.startswith("run_dir="):
-                make_run_dir(Path(override.removeprefix("run_dir=").strip("'\"")))
-        os.environ.setdefault("HYDRA_FULL_ERROR", "0")
+            folder = override.removeprefix("run_dir=").strip("'\"")
+            if override.startswith("run_dir=") and "$" not in folder and "--cfg" not in args:
+                make_run_dir(Path(folder))
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(checked)()
 
 
@@ -108,19 +113,31 @@ def _missing_keys(content: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
         yield ".".join(path)
 
 
-class friendly_errors:
-    """Print errors of the user's input as one message without a stack, and exit with status 2."""
+@contextmanager
+def friendly_errors(resume: Path | None = None) -> Iterator[None]:
+    """Print errors of the user's input as one message without a stack, and exit with status 2.
 
-    def __init__(self, resume: Path | None = None) -> None:
-        self.resume = resume
+    With ``HYDRA_FULL_ERROR=1`` in the environment the stack is shown.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        again = f" Repeat the command with run_dir={resume} to go on." if resume else ""
+        STDERR.print(f"Interrupted.{again}", style="yellow", highlight=False, soft_wrap=True)
+        raise SystemExit(130) from error
+    except (ValueError, OSError, HydraException, OmegaConfBaseException, ImportError) as error:
+        if FULL_ERROR:
+            raise
+        STDERR.print(f"[bold red]Error:[/] {escape(_message(error))}", highlight=False, soft_wrap=True)
+        raise SystemExit(2) from error
 
-    def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, stack: object) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            again = f" Repeat the command with run_dir={self.resume} to go on." if self.resume else ""
-            STDERR.print(f"Interrupted.{again}", style="yellow", highlight=False, soft_wrap=True)
-            raise SystemExit(130) from error
-        if isinstance(error, (ValueError, OSError, HydraException, OmegaConfBaseException, ImportError)):
-            STDERR.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise SystemExit(2) from error
+def _message(error: BaseException) -> str:
+    """The error itself; of what Hydra could not instantiate, the reason too, and what its advice would hide."""
+    text = (
+        str(error).removesuffix("Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.").strip()
+    )
+    cause = error.__cause__
+    if not isinstance(error, InstantiationException) or cause is None:
+        return text
+    return str(cause) if isinstance(cause, (ValueError, OSError)) else f"{text}\n{type(cause).__name__}: {cause}"

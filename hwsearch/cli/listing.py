@@ -42,5 +42,5 @@ def listing(group: str, config_dir: Path | None = None) -> Table:
 def _first_comment(path: Path) -> str:
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("# @package")]
     comment = " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
-    sentence = comment.split(". ")[0].removeprefix("Source: ")
-    return sentence if len(sentence) <= 140 else sentence[:139] + "…"
+    text = comment.removeprefix("Source: ")
+    return text if len(text) <= 160 else text[:159] + "…"

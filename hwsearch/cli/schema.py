@@ -2,7 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+
+from cost_models import Precision
 
 
 class _Strict(BaseModel):
@@ -19,13 +21,12 @@ class ModelConfig(_Strict):
     input: dict[str, Any]
 
 
-class DataConfig(BaseModel):
-    """``conf/data``; loaders may add keys of their own beside these."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
+class DataConfig(_Strict):
+    """``conf/data``; a loader's own arguments lie under ``loader``."""
 
     name: str
     loader: dict[str, Any]
+    root: str | None
     split_seed: NonNegativeInt
     calibration_images: PositiveInt
     batch_size: PositiveInt
@@ -40,14 +41,55 @@ class QuantizerConfig(_Strict):
     activations: dict[str, Any]
 
 
+class OverrideConfig(_Strict):
+    """Widths of the layers that match a name or pattern."""
+
+    layers: str
+    weight_bits: list[int] | None = None
+    activation_bits: list[int] | None = None
+
+
 class SpaceConfig(_Strict):
     """``conf/space``."""
 
     weight_bits: list[int] | None
     activation_bits: list[int] | None
-    pinned: dict[str, str]
+    pinned: list[str]
     tied: list[list[str]]
-    overrides: dict[str, dict[str, list[int]]]
+    overrides: list[OverrideConfig]
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`hwsearch.search.build_space`.
+
+        Raises:
+            ValueError: If a pin is not of the form LAYER:WxAy.
+        """
+        return {
+            "weight_bits": self.weight_bits,
+            "activation_bits": self.activation_bits,
+            "pinned": self.pins(),
+            "tied": self.tied,
+            "overrides": {
+                entry.layers: entry.model_dump(exclude={"layers"}, exclude_none=True) for entry in self.overrides
+            },
+        }
+
+    def pins(self) -> dict[str, Precision]:
+        """Fixed precisions by layer name or pattern."""
+        for pin in self.pinned:
+            if ":" not in pin:
+                raise ValueError(f"space.pinned holds '{pin}'; write LAYER:PRECISION as in first:W8A8.")
+        return {layer: Precision.parse(text) for layer, _, text in (pin.rpartition(":") for pin in self.pinned)}
+
+
+class ConstraintsConfig(_Strict):
+    """``constraints``: bounds by measure."""
+
+    top1: float | None
+    latency_s: float | None
+    energy_j: float | None
+    size_bytes: float | None
+    bops: float | None
 
 
 class ObjectiveConfig(_Strict):
@@ -77,7 +119,7 @@ class SearchConfig(TaskConfig):
     n_trials: PositiveInt
     seed: NonNegativeInt
     storage: str | None
-    constraints: dict[str, float | None] = Field(default_factory=dict)
+    constraints: ConstraintsConfig
 
 
 class EvaluateConfig(TaskConfig):

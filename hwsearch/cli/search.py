@@ -1,7 +1,6 @@
 """``hwsearch search``."""
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -9,23 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage
 from rich.console import Console
 
-from cost_models import FLOAT, BitConfig, CostModel, Precision
+from cost_models import FLOAT, BitConfig, CostModel, Precision, load_device
 from hwsearch.cli.schema import SearchConfig
 from hwsearch.cli.setup import Task, build, calibrated, load_task
 from hwsearch.costs import Price, cost_table, pricing
 from hwsearch.data import Batches, stratified_halves
 from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
-from hwsearch.figures import pareto_figure
 from hwsearch.front import pareto_table
 from hwsearch.pareto import reference_point
 from hwsearch.quantize import ranges_table
 from hwsearch.report import render_pareto
-from hwsearch.run_folder import layers_table, versions, write_csv, write_json, write_yaml
+from hwsearch.run_folder import RunInfo, layers_table, versions, write_csv, write_json, write_run, write_yaml
 from hwsearch.search import (
     Constraint,
     SearchSpace,
@@ -59,9 +54,8 @@ class _Search:
     costs: pd.DataFrame
     price: Price
     constraints: tuple[Constraint, ...]
-    storage: BaseStorage
     study_name: str
-    definition: Mapping[str, Any]
+    circumstances: Mapping[str, Any]
 
     @property
     def objectives(self) -> list[str]:
@@ -77,7 +71,6 @@ def search_command(config: SearchConfig, run_dir: Path) -> None:
         write_yaml(config.model_dump(), run_dir / "config.yaml")
         write_json(versions(), run_dir / "versions.json")
         write_csv(layers_table(plan.task.network.layers), run_dir / "layers.csv")
-        write_csv(plan.costs.reset_index(), run_dir / "cost_table.csv")
         write_csv(ranges_table(plan.task.network, ranges), run_dir / "ranges.csv")
         _search(plan, judge, run_dir)
 
@@ -86,37 +79,28 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     """Load everything and find every contradiction; nothing in the run folder changes."""
     objectives = config.objective.objectives
     check_objectives(objectives)
-    constraints = parse_constraints(config.constraints)
-    build_sampler(config, seed=0)
-    hardware: CostModel = build(config.hardware)
-    storage = open_storage(config.storage, run_dir)
+    constraints = parse_constraints(config.constraints.model_dump())
+    build(config.sampler, seed=0)  # refuses a wrong sampler before any work
+    hardware = load_device(config.hardware)
     task = load_task(config)
     layers = task.network.layers
-    space = build_space(layers, hardware, **config.space.model_dump())
+    space = build_space(layers, hardware, **config.space.arguments())
     check_n_trials(space, config.n_trials)
     costs = cost_table(layers, hardware)
     price = pricing(costs, layers, hardware)
     check_known(objectives, constraints, price(space.uniforms()[0]), hardware.name)
     check_reachable(space, price, constraints)
-    more = {
+    circumstances = {
         "model": [task.network.fingerprint, config.model.input],
-        "data": [task.data.fingerprint, config.data.split_seed],
+        "data": [task.data.fingerprint, task.data.calibration_fingerprint, config.data.split_seed],
         "hardware": config.hardware,
         "quantizer": config.quantizer.model_dump(),
         "sampler": config.sampler,
     }
-    definition = search_definition(space, objectives, constraints, config.seed, more)
+    definition = search_definition(space, objectives, constraints, config.seed, circumstances)
     study_name = f"hwsearch {run_dir.resolve()}" if config.storage else "hwsearch"
-    check_resumable(storage, study_name, definition)
-    return _Search(config, task, hardware, space, costs, price, constraints, storage, study_name, more)
-
-
-def build_sampler(config: SearchConfig, seed: int) -> BaseSampler:
-    """The chosen sampler; Optuna's notes that some of its samplers are experimental are left out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        sampler: BaseSampler = build(config.sampler, seed=seed)
-    return sampler
+    check_resumable(open_storage(config.storage, run_dir), study_name, definition)
+    return _Search(config, task, hardware, space, costs, price, constraints, study_name, circumstances)
 
 
 def _search(plan: _Search, judge: FakeQuantNetwork, run_dir: Path) -> None:
@@ -138,12 +122,12 @@ def _search(plan: _Search, judge: FakeQuantNetwork, run_dir: Path) -> None:
         objectives=objectives,
         constraints=plan.constraints,
         reference_point=reference,
-        make_sampler=lambda seed: build_sampler(config, seed),
+        make_sampler=lambda seed: build(config.sampler, seed=seed),
         n_trials=config.n_trials,
         seed=config.seed,
-        storage=plan.storage,
+        storage=open_storage(config.storage, run_dir),
         study_name=plan.study_name,
-        definition=plan.definition,
+        definition=plan.circumstances,
     )
     if space.size < config.n_trials:
         log.info("The space holds %d configurations, all of them judged; n_trials=%d.", space.size, config.n_trials)
@@ -159,12 +143,9 @@ def _search(plan: _Search, judge: FakeQuantNetwork, run_dir: Path) -> None:
         lambda precisions: judged(precisions, test_split),
         plan.hardware.cost_source,
     )
-    write_csv(trials, run_dir / "trials.csv")
-    write_csv(precisions_table(study, space), run_dir / "precisions.csv")
-    write_csv(pareto, run_dir / "pareto.csv")
-    title = f"{config.model.name} on {plan.hardware.name}: {len(configs)} configurations"
-    pareto_figure(trials, pareto, objectives, reference, title).savefig(run_dir / "pareto.png")
-    write_json(_run_record(plan, reference, [len(half) for half in halves]), run_dir / "run.json")
+    info = _run_info(plan, reference, [len(half) for half in halves])
+    precisions = precisions_table(study, space)
+    write_run(run_dir, info, trials=trials, precisions=precisions, pareto=pareto, costs=plan.costs)
     _report(trials, pareto, plan, run_dir)
 
 
@@ -176,28 +157,27 @@ def _uniform8_costs(plan: _Search) -> dict[str, float]:
     return {name: value for name, value in costs.items() if not isnan(value)}
 
 
-def _run_record(plan: _Search, reference: Mapping[str, float], split_sizes: Sequence[int]) -> dict[str, Any]:
-    """Content of ``run.json``."""
-    return {
-        "schema": "hwsearch.run/1",
-        "model": plan.config.model.name,
-        "model_fingerprint": plan.task.network.fingerprint,
-        "data": plan.task.data.name,
-        "data_fingerprint": plan.task.data.fingerprint,
-        "split_seed": plan.config.data.split_seed,
-        "n_search": split_sizes[0],
-        "n_test": split_sizes[1],
-        "hardware": plan.hardware.name,
-        "cost_source": plan.hardware.cost_source,
-        "batch": plan.hardware.batch,
-        "quantizer": plan.config.quantizer.name,
-        "objectives": plan.objectives,
-        "constraints": {constraint.measure: constraint.bound for constraint in plan.constraints},
-        "n_trials": plan.config.n_trials,
-        "seed": plan.config.seed,
-        "reference_point": reference,
-        "warnings": list(plan.hardware.warnings),
-    }
+def _run_info(plan: _Search, reference: Mapping[str, float], split_sizes: Sequence[int]) -> RunInfo:
+    return RunInfo(
+        model=plan.config.model.name,
+        model_fingerprint=plan.task.network.fingerprint,
+        data=plan.task.data.name,
+        data_fingerprint=plan.task.data.fingerprint,
+        calibration=plan.task.data.calibration_fingerprint,
+        split_seed=plan.config.data.split_seed,
+        n_search=split_sizes[0],
+        n_test=split_sizes[1],
+        hardware=plan.hardware.name,
+        cost_source=plan.hardware.cost_source,
+        batch=plan.hardware.batch,
+        quantizer=plan.config.quantizer.name,
+        objectives=plan.objectives,
+        constraints={constraint.measure: constraint.bound for constraint in plan.constraints},
+        n_trials=plan.config.n_trials,
+        seed=plan.config.seed,
+        reference_point=reference,
+        warnings=list(plan.hardware.warnings),
+    )
 
 
 def _report(trials: pd.DataFrame, pareto: pd.DataFrame, plan: _Search, run_dir: Path) -> None:
@@ -213,6 +193,7 @@ def _report(trials: pd.DataFrame, pareto: pd.DataFrame, plan: _Search, run_dir: 
 def _nearest(trials: pd.DataFrame, constraints: tuple[Constraint, ...]) -> str:
     """Which trial comes nearest to the bounds that no trial meets."""
     complete = trials[trials["state"] == "complete"]
+    # Each violation is relative to its bound, so they add up.
     excess = sum(complete[c.measure].map(c.violation).clip(lower=0) for c in constraints)
     nearest = complete.assign(excess=excess).sort_values("excess", kind="stable").iloc[0]
     values = ", ".join(f"{c.measure}={nearest[c.measure]:g}" for c in constraints)

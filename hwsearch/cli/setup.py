@@ -39,7 +39,10 @@ def build(target: dict[str, Any], **arguments: Any) -> Any:
 
 def load_task(config: TaskConfig) -> Task:
     """Load weights and images, check that they fit each other, and capture the network."""
-    device = torch.device(config.device)
+    try:
+        device = torch.device(config.device)
+    except RuntimeError as error:
+        raise ValueError(f"device={config.device} is no torch device; set device=cpu or device=cuda.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={config.device}: torch sees no CUDA device here; set device=cpu.")
     preprocess = build(config.model.input)
@@ -48,8 +51,9 @@ def load_task(config: TaskConfig) -> Task:
         module = build(config.model.network).eval()
     load_checkpoint(module, config.model.checkpoint, config.model.checkpoint_sha256)
     data = load_data(config.data, preprocess)
+    example = preprocess(data.inputs[:2])
     with STDERR.status(f"capturing {config.model.name}"):
-        network = capture(module, torch.zeros(2, *preprocess.shape))
+        network = capture(module, example)
     task = Task(network, preprocess, data, config.data.batch_size)
     _check_classes(task, config.model)
     return task
@@ -64,7 +68,7 @@ def load_data(config: DataConfig, preprocess: Preprocess) -> Dataset:
 
 def _check_classes(task: Task, model: ModelConfig) -> None:
     with torch.inference_mode():
-        logits = task.network.graph(torch.zeros(2, *task.preprocess.shape))
+        logits = task.network.graph(task.preprocess(task.data.inputs[:2]))
     classes, largest = logits.shape[-1], int(np.max(task.data.labels))
     if logits.dim() != 2 or largest >= classes:
         raise ValueError(
@@ -84,5 +88,5 @@ def calibrated(config: TaskConfig, task: Task) -> tuple[FakeQuantNetwork, Activa
     )
     images = task.data.calibration
     calibration = Batches(images, np.zeros(len(images), dtype=np.int64), task.preprocess, task.batch_size)
-    ranges = calibrate(task.network, calibration, build(config.quantizer.activations))
+    ranges = calibrate(task.network, calibration, build(config.quantizer.activations), device=config.device)
     return FakeQuantNetwork(task.network, database, ranges, config.device), ranges

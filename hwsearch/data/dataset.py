@@ -63,12 +63,13 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over bytes, types and shapes of the three arrays, in hexadecimal."""
-        digest = sha256()
-        for array in (self.inputs, self.labels, self.calibration):
-            digest.update(f"{array.dtype.str} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        """SHA-256 over bytes, types and shapes of what is scored: inputs and labels, in hexadecimal."""
+        return _sha256(self.inputs, self.labels)
+
+    @cached_property
+    def calibration_fingerprint(self) -> str:
+        """The same over the calibration images."""
+        return _sha256(self.calibration)
 
     def check_fits(self, preprocess: Preprocess) -> None:
         """Refuse images of another size than the network's input.
@@ -83,6 +84,14 @@ class Dataset:
                 f"but model input is {channels}x{height}x{width} (C x H x W). Choose data and model that agree; "
                 "model.input.resize=true resizes image files, not stored arrays."
             )
+
+
+def _sha256(*arrays: NDArray[Any]) -> str:
+    digest = sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _size(images: NDArray[Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ class Preprocess:
         divisor: Divides every value; 255 maps uint8 to [0, 1].
         mean: Subtracted per channel after the division; one value serves all channels.
         std: Divides per channel at last; one value serves all channels.
+        layout: ``"NCHW"``, or ``"NHWC"`` for networks that take channels last as their shape.
         resize: Whether loaders that decode image files resize the whole image (bilinear) to ``shape``.
 
     Raises:
@@ -33,6 +34,7 @@ class Preprocess:
     mean: Sequence[float] = (0.0,)
     std: Sequence[float] = (1.0,)
     resize: bool = False
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
 
     def __post_init__(self) -> None:
         for field in ("shape", "mean", "std"):
@@ -49,6 +51,8 @@ class Preprocess:
                 )
             if not all(map(isfinite, values)):
                 raise ValueError(f"model.input.{field}={list(values)} must be finite.")
+        if self.layout not in ("NCHW", "NHWC"):
+            raise ValueError(f"model.input.layout={self.layout} must be NCHW or NHWC.")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"model.input.std={list(self.std)} must be positive.")
         if not (self.divisor > 0 and isfinite(self.divisor)):
@@ -61,7 +65,7 @@ class Preprocess:
             images: uint8 or float32, ``[N, H, W, C]``.
 
         Returns:
-            float32, ``[N, C, H, W]``, in channels-last memory order.
+            float32, ``[N, C, H, W]`` in channels-last memory order, or ``[N, H, W, C]``, as ``layout`` says.
 
         Raises:
             TypeError: If the values are neither uint8 nor float32.
@@ -76,4 +80,4 @@ class Preprocess:
             )
         x = torch.from_numpy(images.astype(np.float32, order="C"))
         x = (x / self.divisor - torch.tensor(self.mean)) / torch.tensor(self.std)
-        return x.permute(0, 3, 1, 2)  # [N, H, W, C] -> [N, C, H, W]
+        return x if self.layout == "NHWC" else x.permute(0, 3, 1, 2)  # [N, H, W, C] -> [N, C, H, W]

@@ -54,8 +54,6 @@ class FakeQuantNetwork:
         self.database = database
         self.ranges = ranges
         self.device = torch.device(device)
-        if self.device.type == "cuda":  # TF32, cuDNN's default, keeps 10 bits of each product of a code and a scale
-            torch.backends.cudnn.allow_tf32 = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its pytree
             self._graph = copy.deepcopy(network.graph)
@@ -128,5 +126,8 @@ class FakeQuantNetwork:
         """Logits ``[N, classes]`` of inputs ``[N, ...]``."""
         if x.dim() == 4:
             x = x.to(self.device, memory_format=torch.channels_last)
-        with torch.inference_mode():
+        cudnn = torch.backends.cudnn
+        # TF32, cuDNN's default, keeps 10 bits of each product of a code and a scale. Flags not given would be off.
+        flags = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+        with torch.inference_mode(), cudnn.flags(**flags, allow_tf32=False):
             return self._graph(x.to(self.device))  # type: ignore[no-any-return]  # a GraphModule returns Any

@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from cost_models import LayerSpec
 from hwsearch.graph.fold import fold_batch_norms
 from hwsearch.graph.network import Network, find_reads
-from hwsearch.graph.ops import COPIES, LAYERS, VIEWS, is_understood
+from hwsearch.graph.ops import ASSERTIONS, COPIES, LAYERS, VIEWS, is_understood
 
 EXAMPLE_BATCH = 2  # torch.export specializes a dimension of size 1 instead of keeping it dynamic
 
@@ -110,6 +110,8 @@ def _forget_strides(graph: GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.target in VIEWS:
             node.target = torch.ops.aten.reshape.default
+        elif node.target in ASSERTIONS:
+            graph.graph.erase_node(node)
         elif node.target in COPIES:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
@@ -178,7 +180,11 @@ def _trace_values(graph: GraphModule, example: Tensor) -> tuple[dict[str, Tensor
 
 
 def _name_layers(graph: GraphModule, constants: Mapping[str, Tensor]) -> dict[str, str]:
-    """Layer name by node name: the qualified name of the module that owns the weight."""
+    """Layer name by node name: the qualified name of the module that is called.
+
+    A weight that a module's own code hands to a functional operator, such as a packed attention projection, gives the
+    name instead.
+    """
     seen: Counter[str] = Counter()
     names = {}
     for node in graph.graph.nodes:
@@ -191,7 +197,9 @@ def _name_layers(graph: GraphModule, constants: Mapping[str, Tensor]) -> dict[st
             )
         while weight.op != "get_attr":  # e.g. one third of a packed attention projection
             weight = weight.all_input_nodes[0]
-        name = WEIGHT_NAME.sub("", str(weight.target)) or _module_of(node) or "layer"
+        module, owner = _module_of(node), str(weight.target)
+        borrowed = module and not owner.startswith(f"{module}.")  # a weight tied to that of another module
+        name = module if borrowed else WEIGHT_NAME.sub("", owner) or "layer"
         seen[name] += 1
         names[node.name] = name if seen[name] == 1 else f"{name}__{seen[name]}"
     return names

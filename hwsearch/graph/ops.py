@@ -16,6 +16,9 @@ VIEWS = frozenset({aten.view.default, aten._unsafe_view.default})
 COPIES = frozenset({aten.alias.default, aten.clone.default, aten.contiguous.default})
 """Operators about memory, which a captured graph says nothing about."""
 
+ASSERTIONS = frozenset({aten._assert_tensor_metadata.default})
+"""Checks that export adds to casts; they return nothing."""
+
 PASSING = frozenset(
     {
         aten.adaptive_max_pool2d.default,
@@ -70,6 +73,8 @@ ARITHMETIC = frozenset(
         aten._adaptive_avg_pool2d.default,
         aten._log_softmax.default,
         aten._softmax.default,
+        aten.abs.default,
+        aten.exp.default,
         aten.adaptive_avg_pool2d.default,
         aten.add.Scalar,
         aten.add.Tensor,

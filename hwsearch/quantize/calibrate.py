@@ -1,5 +1,6 @@
 """Activation ranges from a calibration set."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -8,7 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.fx import Interpreter, Node
+from torch.fx import GraphModule, Interpreter, Node
 
 from hwsearch.graph import Network
 from hwsearch.progress import track
@@ -61,6 +62,7 @@ def calibrate(
     bits: Sequence[int] = ACTIVATION_BITS,
     *,
     bins: int = 2048,
+    device: str | torch.device = "cpu",
 ) -> dict[tuple[str, int], ActivationGrid]:
     """Estimate the range of every tensor that a layer or arithmetic reads, at every width.
 
@@ -70,6 +72,7 @@ def calibrate(
         estimator: Range estimator, called once per tensor and width on the tensor's histogram.
         bits: Widths to estimate.
         bins: Histogram bins per tensor.
+        device: Torch device that runs the network.
 
     Returns:
         The grid of each (tensor, bits).
@@ -77,6 +80,9 @@ def calibrate(
     Raises:
         ValueError: If there are no calibration inputs, or a tensor is not finite.
     """
+    graph = network.graph
+    if torch.device(device).type != "cpu":
+        graph = copy.deepcopy(graph).to(device)
     histograms = {read.tensor: _Histogram(bins) for read in network.reads}
     for description, step in (("calibrating ranges", _Histogram.widen), ("calibrating histograms", _Histogram.add)):
         seen = 0
@@ -84,7 +90,12 @@ def calibrate(
             inputs = batch if isinstance(batch, Tensor) else batch[0]
             if not len(inputs):
                 continue
-            _observe(network, inputs, lambda name, values, step=step: step(histograms[name], values), set(histograms))
+            _observe(
+                graph,
+                inputs.to(device),
+                lambda name, values, step=step: step(histograms[name], values),
+                set(histograms),
+            )
             seen += len(inputs)
         if not seen:
             raise ValueError(
@@ -105,7 +116,7 @@ def calibrate(
     return grids
 
 
-def _observe(network: Network, inputs: Tensor, see: Any, wanted: set[str]) -> None:
+def _observe(graph: GraphModule, inputs: Tensor, see: Any, wanted: set[str]) -> None:
     class Observer(Interpreter):
         def run_node(self, n: Node) -> Any:
             value = super().run_node(n)
@@ -114,7 +125,7 @@ def _observe(network: Network, inputs: Tensor, see: Any, wanted: set[str]) -> No
             return value
 
     with torch.inference_mode():
-        Observer(network.graph).run(inputs)
+        Observer(graph).run(inputs)
 
 
 def ranges_table(network: Network, ranges: ActivationRanges) -> pd.DataFrame:

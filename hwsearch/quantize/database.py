@@ -64,6 +64,7 @@ def build_database(
     widths = tuple(sorted(set(bits)))
     identity = _identity(estimator) if cache_dir else None
     writable = True
+    rebuilt = 0
     database = {}
     for layer in track(network.layers, "quantizing weights"):
         weight = network.weight(layer.name)
@@ -71,11 +72,14 @@ def build_database(
             cache_dir / f"{_key(weight, identity, widths, granularity)}.safetensors" if cache_dir and identity else None
         )
         entries = _read(path, weight, widths) if path else None
-        if entries is None:
+        if not entries:
+            rebuilt += entries is not None
             rows = weight.reshape(len(weight), -1) if granularity == "per_channel" else weight.reshape(1, -1)
             entries = {width: quantize_weight(weight, estimator(rows, width).clip, width) for width in widths}
             writable = writable and (path is None or _write(path, entries))
         database.update({(layer.name, width): entry for width, entry in entries.items()})
+    if rebuilt:
+        log.warning("%d damaged files of the layer database in %s were rebuilt.", rebuilt, cache_dir)
     return database
 
 
@@ -132,7 +136,7 @@ def _write(path: Path, entries: Mapping[int, QuantizedWeight]) -> bool:
 
 
 def _read(path: Path, weight: Tensor, bits: Sequence[int]) -> dict[int, QuantizedWeight] | None:
-    """Entries from disk, or None where there are none that can be trusted."""
+    """Entries from disk; none of them where the file can't be trusted, and None where there is no file."""
     try:
         tensors = safetensors.torch.load(path.read_bytes())
         if tensors.pop("checksum").tolist() != _checksum(tensors).tolist():
@@ -142,7 +146,6 @@ def _read(path: Path, weight: Tensor, bits: Sequence[int]) -> dict[int, Quantize
             raise ValueError("shape mismatch")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        log.warning("Rebuilding %s: %s", path, error)
-        return None
+    except (SafetensorError, OSError, ValueError, KeyError):
+        return {}
     return entries

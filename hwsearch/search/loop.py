@@ -1,5 +1,6 @@
 """The ask/tell loop over per-layer precisions."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from math import isnan
@@ -17,6 +18,7 @@ from hwsearch.search.space import Group, SearchSpace, canonical
 from hwsearch.search.study import SamplerFactory, open_study
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of half its samplers
 
 MAX_REPEATS = 3
 """Duplicates in a row after which a neighbour that was not judged is taken instead of asking once more."""
@@ -90,7 +92,7 @@ def search_precisions(
                     study.enqueue_trial(encode(space, unjudged_neighbour(space, config, judged, rng)))
                 continue
             repeats = 0
-            measures = {"top1": evaluate(config), **price(config)}
+            measures = {"top1": float(evaluate(config)), **price(config)}
             _tell(study, trial, measures, objectives, [*constraints, *limits], exhausted=len(judged) + 1 == space.size)
             judged[key] = trial.number
             bar.update(task, advance=1)
@@ -122,7 +124,7 @@ def search_definition(
     return {
         "objectives": list(objectives),
         "constraints": {constraint.measure: constraint.bound for constraint in constraints},
-        "choices": sha256(repr(space.groups).encode()).hexdigest(),
+        "space": sha256(repr(space.groups).encode()).hexdigest(),
         "seed": seed,
         **(more or {}),
     }

@@ -25,9 +25,9 @@ class Constraint:
         return f"{self.measure} {sign} {self.bound:g}"
 
     def violation(self, value: float) -> float:
-        """Excess over the bound; zero or less is feasible. Costs are relative to the bound, top1 is in points."""
+        """Excess over the bound; zero or less is feasible. A cost's is relative to the bound, top1's to 100 percent."""
         if DIRECTIONS[self.measure] == "maximize":
-            return self.bound - value
+            return (self.bound - value) / 100
         return value / self.bound - 1
 
 

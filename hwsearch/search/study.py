@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -119,7 +119,7 @@ def _requeue_interrupted(study: optuna.Study, storage: BaseStorage) -> None:
 
 
 @contextmanager
-def locked(run_dir: Path) -> Any:
+def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run folder for this process; the lock goes when the process does, however it ends.
 
     Raises:

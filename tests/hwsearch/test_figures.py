@@ -48,8 +48,8 @@ def drawn(figure: Figure) -> str:
 @pytest.fixture
 def runs() -> list[Run]:
     trials, pareto = tables()
-    info = dict.fromkeys(["model", "model_fingerprint", "data", "data_fingerprint"], "same")
-    info |= {"split_seed": 0, "n_test": 1000, "batch": 1, "objectives": OBJECTIVES, "constraints": {}}
+    info = dict.fromkeys(["model", "model_fingerprint", "data", "data_fingerprint", "quantizer", "calibration"], "same")
+    info |= {"split_seed": 0, "n_test": 1000, "n_trials": 60, "batch": 1, "objectives": OBJECTIVES, "constraints": {}}
     info |= {"hardware": "npu_a", "cost_source": "modelled", "reference_point": REFERENCE}
     worse = pareto.assign(test_top1=pareto["test_top1"] - 0.5 * (pareto["kind"] == "mixed"), cost_source="measured")
     other = info | {"hardware": "m4_tvm", "cost_source": "measured"}

@@ -35,8 +35,15 @@ def shown(renderable: RenderableType) -> list[str]:
 
 @pytest.fixture
 def comparison() -> Comparison:
-    info = dict.fromkeys(["model", "model_fingerprint", "data", "data_fingerprint"], "same")
-    info |= {"split_seed": 0, "n_test": 1000, "batch": 1, "objectives": ["top1", "latency_s"], "constraints": {}}
+    info = dict.fromkeys(["model", "model_fingerprint", "data", "data_fingerprint", "quantizer", "calibration"], "same")
+    info |= {
+        "split_seed": 0,
+        "n_test": 1000,
+        "n_trials": 60,
+        "batch": 1,
+        "objectives": ["top1", "latency_s"],
+        "constraints": {},
+    }
     info |= {"cost_source": "modelled", "reference_point": {"top1": 80.0, "latency_s": 0.010}}
     empty = pd.DataFrame()
     runs = [

@@ -47,6 +47,14 @@ def test_unknown_subcommand_and_group(hwsearch_process, hwsearch):
             "Error: The configuration does not fit: n_trials: Input should be a valid integer, unable to parse string as an "
             "integer (got 'many').\n",
         ),
+        (
+            "+data.calibration_imges=100",
+            "Error: Unknown key 'data.calibration_imges' in '+data.calibration_imges=100'. Did you mean 'calibration_images'?\n",
+        ),
+        ("constraints.latency=6", "Error: Unknown key 'constraints.latency' in 'constraints.latency=6'. Did you mean 'latency_s'?\n"),
+        ("space.pinned=[first]", "Error: space.pinned holds 'first'; write LAYER:PRECISION as in first:W8A8.\n"),
+        ("device=gpu", "Error: device=gpu is no torch device; set device=cpu or device=cuda.\n"),
+        ("model.input.divisor=0", "Error: model.input.divisor=0 must be positive and finite.\n"),
         ("objective.objectives=[top5]", "Error: 'top5' is no objective; choose from ['top1', 'latency_s', 'energy_j', 'size_bytes', 'bops'].\n"),
         ("constraints.size_bytes=-1", "Error: constraints.size_bytes=-1 must be positive.\n"),
         ("device=cuda:99", "Error: device=cuda:99: torch sees no CUDA device here; set device=cpu.\n"),
@@ -59,9 +67,22 @@ def test_typo_or_wrong_value(hwsearch, tmp_path, override, message):
     assert (result.status, result.err) == (2, message)
 
 
+def test_unknown_experiment_is_not_passed_over(hwsearch, tmp_path):
+    result = hwsearch("search", "experiment=resnet20_bitfusoin", f"run_dir={tmp_path / 'run'}")
+    assert result.status == 2
+    assert "Could not find 'experiment/resnet20_bitfusoin'" in result.err
+
+
+def test_wrong_value_of_a_device_names_the_field(hwsearch, tmp_path):
+    result = hwsearch("search", "hardware.clock_hz=-5", f"run_dir={tmp_path / 'run'}")
+    assert result.status == 2
+    assert "clock_hz" in result.err
+    assert "errors.pydantic.dev" not in result.err
+
+
 def test_unknown_choice_lists_those_there_are(hwsearch, tmp_path):
     result = hwsearch("search", "hardware=tpu", f"run_dir={tmp_path / 'run'}")
-    assert result.status != 0
+    assert result.status == 2
     assert "Could not find 'hardware/tpu'" in result.err
     assert "bitfusion_isca_2018" in result.err
 
@@ -198,6 +219,14 @@ def test_compare_without_finished_runs(hwsearch, tmp_path):
     result = hwsearch("compare", tmp_path)
     assert result.status == 2
     assert result.err.startswith(f"Error: Run folder '{tmp_path}' has no 'run.json'") or "run.json" in result.err
+
+
+def test_trial_without_a_file_is_refused(hwsearch, tmp_path):
+    result = hwsearch("evaluate", "precisions=W4A8", "trial=7", f"run_dir={tmp_path / 'run'}")
+    assert (result.status, result.err) == (
+        2,
+        "Error: trial=7 chooses a trial of a file; set precisions=FILE, e.g. a run's precisions.csv.\n",
+    )
 
 
 def test_precisions_that_are_neither_file_nor_shorthand(hwsearch, tmp_path):

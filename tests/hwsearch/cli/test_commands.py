@@ -38,10 +38,10 @@ def test_a_grid_of_searches_can_be_compared(hwsearch, tmp_path):
     assert hwsearch("search", *grid, f"run_dir={tmp_path}").status == 0
     folders = sorted(path.parent for path in tmp_path.glob("*/pareto.csv"))
     assert [folder.name for folder in folders] == [
-        "0_digits_bitfusion_isca_2018_seed0",
-        "1_digits_bitfusion_isca_2018_seed1",
-        "2_digits_t4_roofline_seed0",
-        "3_digits_t4_roofline_seed1",
+        "hardware=bitfusion_isca_2018,seed=0,space.weight_bits=[4,8]",
+        "hardware=bitfusion_isca_2018,seed=1,space.weight_bits=[4,8]",
+        "hardware=t4_roofline,seed=0,space.weight_bits=[4,8]",
+        "hardware=t4_roofline,seed=1,space.weight_bits=[4,8]",
     ]
     result = hwsearch("compare", *folders, "--x", "size_bytes", "--where", "test_top1 > 50", "--best", "size_bytes", "--out", tmp_path / "out")  # fmt: skip
     assert result.status == 0, result.err
@@ -118,3 +118,15 @@ def test_cfg_job_prints_the_configuration_and_does_nothing(hwsearch, tmp_path):
     result = hwsearch("search", "--cfg", "job", "seed=7", f"run_dir={tmp_path / 'run'}")
     assert "seed: 7" in result.out
     assert not (tmp_path / "run" / "trials.csv").exists()
+
+
+def test_pins_and_overrides_from_the_command_line(hwsearch, tmp_path):
+    options = ["space.pinned=[first:W8A8]", "space.overrides=[{layers: 'block1*', weight_bits: [3]}]", "n_trials=8"]
+    result = hwsearch("search", *SMALL[:2], *options, f"run_dir={tmp_path / 'run'}")
+    assert result.status == 0, result.err
+    bits = pd.read_csv(tmp_path / "run" / "precisions.csv").groupby("layer")["weight_bits"].unique()
+    assert list(bits["conv1"]) == [8]
+    assert all(list(widths) == [3] for layer, widths in bits.items() if layer.startswith("block1"))
+    assert any(len(widths) == 2 for widths in bits)
+    result = hwsearch("search", "space=first_last_8", "space.pinned=[]", "--cfg", "job")
+    assert "pinned: []" in result.out

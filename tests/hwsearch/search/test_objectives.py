@@ -71,12 +71,12 @@ def test_wrong_constraints_are_named(bounds, message):
         (Constraint("size_bytes", 1000.0), 1500.0, 0.5),
         (Constraint("latency_s", 0.004), 0.001, -0.75),
         (Constraint("top1", 90.0), 90.0, 0.0),
-        (Constraint("top1", 90.0), 88.5, 1.5),
-        (Constraint("top1", 90.0), 100.0, -10.0),
+        (Constraint("top1", 90.0), 88.5, 0.015),
+        (Constraint("top1", 90.0), 100.0, -0.1),
         (Constraint("bops", inf), 1e12, -1.0),
     ],
 )
-def test_violation_is_relative_for_costs_and_in_points_for_top1(constraint, value, violation):
+def test_violation_is_relative_to_the_bound_or_to_100_percent(constraint, value, violation):
     assert constraint.violation(value) == violation
 
 

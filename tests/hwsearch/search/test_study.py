@@ -174,7 +174,7 @@ def test_another_space_with_equally_many_choices_is_refused(layers, small, new_j
     # Parameters are indices: the same ones would stand for other precisions.
     spaces = [build_space(layers, small.device, weight_bits=bits, activation_bits=[8]) for bits in ([2, 4], [4, 8])]
     run(replace(small, space=spaces[0]), new_judge(), tmp_path, n_trials=2)
-    with pytest.raises(ValueError, match=r"other settings \(choices\)"):
+    with pytest.raises(ValueError, match=r"other settings \(space\)"):
         run(replace(small, space=spaces[1]), new_judge(), tmp_path, n_trials=2)
 
 
