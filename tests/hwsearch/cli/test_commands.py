@@ -128,5 +128,5 @@ def test_pins_and_overrides_from_the_command_line(hwsearch, tmp_path):
     assert list(bits["conv1"]) == [8]
     assert all(list(widths) == [3] for layer, widths in bits.items() if layer.startswith("block1"))
     assert any(len(widths) == 2 for widths in bits)
-    result = hwsearch("search", "space=first_last_8", "space.pinned=[]", "--cfg", "job")
+    result = hwsearch("search", "--cfg", "job", "space=first_last_8", "space.pinned=[]")
     assert "pinned: []" in result.out
