@@ -1,9 +1,8 @@
-"""Time of one forward pass: float, fake-quantized by hwsearch, and fake-quantized by torch's own operator.
+"""What fake quantization costs: hwsearch's activation quantizer against torch's own operator, and whole networks.
 
     python benchmarks/fake_quantization.py [--quick] [--out FILE.json]
 
-All three run the captured CIFAR ResNet-20 (random weights) on the same images in interleaved rounds; ratios are medians
-over rounds. The peer replaces each activation quantizer by ``torch.fake_quantize_per_tensor_affine``.
+Interleaved rounds in one run; ratios are medians over rounds. The network is CIFAR ResNet-20 with random weights.
 """
 
 import json
@@ -15,59 +14,66 @@ from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor
 
 import hwsearch
 from hwsearch.evaluate.fake_quantization import ActivationQuantizer
 from hwsearch.networks import CifarResNet
+from hwsearch.quantize import ActivationGrid
+
+IMAGES = 64
 
 
-class TorchQuantizer(ActivationQuantizer):
-    """The same grid through torch's operator."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.grid is None:
-            return x
-        return torch.fake_quantize_per_tensor_affine(x, self.grid.scale, self.grid.zero_point, 0, self.grid.qmax)
-
-
-def judges(images: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
-    """The three ways to run the network at 8 bits."""
-    torch.manual_seed(0)
-    network = hwsearch.capture(CifarResNet(20).eval(), images[:2])
+def cases() -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    generator = torch.Generator().manual_seed(0)
+    activations = torch.randn(IMAGES, 16, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    grid = ActivationGrid(scale=0.02, zero_point=0, qmax=255)
+    quantizer = ActivationQuantizer()
+    quantizer.grid = grid
+    images = torch.randn(IMAGES, 3, 32, 32, generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = hwsearch.capture(CifarResNet(20).eval(), images)
     ranges = hwsearch.calibrate(network, [images], hwsearch.minmax, bits=[8])
     database = hwsearch.build_database(network, hwsearch.minmax, bits=[8])
-    found = {name: hwsearch.FakeQuantNetwork(network, database, ranges) for name in ("float", "hwsearch", "torch")}
-    for name in ("hwsearch", "torch"):
-        found[name].configure({layer.name: hwsearch.Precision(8, 8) for layer in network.layers})
-    for module in found["torch"]._graph.modules():
-        if isinstance(module, ActivationQuantizer):
-            module.__class__ = TorchQuantizer
-    return found
+    unquantized = hwsearch.FakeQuantNetwork(network, database, ranges)
+    quantized = hwsearch.FakeQuantNetwork(network, database, ranges)
+    quantized.configure({layer.name: hwsearch.Precision(8, 8) for layer in network.layers})
+    return {
+        "hwsearch quantizer": lambda: quantizer(activations),
+        "torch quantizer": lambda: torch.fake_quantize_per_tensor_affine(activations, grid.scale, 0, 0, grid.qmax),
+        "float network": lambda: unquantized(images),
+        "W8A8 network": lambda: quantized(images),
+    }
 
 
 def main(
     quick: Annotated[bool, typer.Option(help="Fewer rounds.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the ratios as JSON.")] = None,
 ) -> None:
-    """Print milliseconds per pass and the ratios to float."""
-    images = torch.randn(128, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    runs = judges(images)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(3 if quick else 15):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(images)
-            times[name].append(time.perf_counter() - start)
+    """Print milliseconds per case and the ratios."""
+    timed = cases()
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    with torch.inference_mode():
+        for _ in range(10 if quick else 50):
+            for name, run in timed.items():
+                start = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - start)
+    typer.echo(f"{IMAGES} images, {torch.get_num_threads()} threads; median (fastest to slowest)")
     for name, values in times.items():
         low, high = min(values) * 1e3, max(values) * 1e3
-        typer.echo(f"{name:10s} {statistics.median(values) * 1e3:7.1f} ms per 128 images ({low:.1f} to {high:.1f})")
+        typer.echo(f"{name:20s} {statistics.median(values) * 1e3:8.2f} ms ({low:.2f} to {high:.2f})")
+    pairs = {
+        "torch_vs_hwsearch_quantizer": ("torch quantizer", "hwsearch quantizer"),
+        "w8a8_vs_float_network": ("W8A8 network", "float network"),
+    }
     ratios = {
-        f"{name}_vs_{peer}": statistics.median(a / b for a, b in zip(times[name], times[peer], strict=True))
-        for name, peer in (("hwsearch", "float"), ("torch", "float"), ("torch", "hwsearch"))
+        key: statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+        for key, (one, other) in pairs.items()
     }
     for name, ratio in ratios.items():
-        typer.echo(f"{name:20s} {ratio:5.2f}")
+        typer.echo(f"{name:30s} {ratio:6.2f}")
     if out:
         out.write_text(json.dumps(ratios, indent=2) + "\n")
 

@@ -20,7 +20,8 @@ OTHER_BITS = 8
 class ActivationQuantizer(nn.Module):
     """Saturating affine quantization ``q = clamp(round(x / S) + Z)``, ties to even; passes floats while it has no grid.
 
-    Four vectorized passes: ``torch.fake_quantize_per_tensor_affine`` takes about ten times as long on a CPU.
+    Four vectorized passes: ``torch.fake_quantize_per_tensor_affine`` takes over ten times as long on a CPU
+    (``benchmarks/fake_quantization.py``).
     """
 
     grid: ActivationGrid | None = None

@@ -33,7 +33,7 @@ def search_precisions(
     constraints: Sequence[Constraint] = (),
     reference_point: Mapping[str, float] | None = None,
     make_sampler: SamplerFactory = lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
-    n_trials: int = 100,
+    n_trials: int,
     seed: int = 0,
     storage: BaseStorage | None = None,
     study_name: str = "hwsearch",

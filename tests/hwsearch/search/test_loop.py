@@ -161,7 +161,7 @@ def test_an_unknown_cost_is_refused_as_objective_and_as_constraint(layers, small
     message = "energy_j of trial 0 is unknown; choose objectives and constraints that are known."
     for options in ({"objectives": ("top1", "energy_j")}, {"constraints": [Constraint("energy_j", 1.0)]}):
         with pytest.raises(ValueError) as error:
-            search_precisions(small.space, price, judge, **options)
+            search_precisions(small.space, price, judge, n_trials=5, **options)
         assert str(error.value) == message
     study = search_precisions(small.space, price, judge, n_trials=5)
     assert study.trials[0].user_attrs["measures"]["energy_j"] is None
@@ -170,7 +170,7 @@ def test_an_unknown_cost_is_refused_as_objective_and_as_constraint(layers, small
 
 def test_unknown_objectives_are_refused_before_any_work(small, judge):
     with pytest.raises(ValueError, match=r"^'flops' is no objective; choose from "):
-        run(small, judge, objectives=("top1", "flops"))
+        run(small, judge, objectives=("top1", "flops"), n_trials=5)
     assert not judge.calls
 
 
