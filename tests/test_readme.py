@@ -61,7 +61,7 @@ def test_the_search_and_compare_commands_run(tmp_path, monkeypatch, capsys):
     ]
     app(args, standalone_mode=False)
     assert "union" in capsys.readouterr().out
-    assert Path("runs/grid/compare/compare.png").exists()
+    assert Path("runs/compare/compare.png").exists()
 
 
 def test_files_that_the_readme_names_exist():

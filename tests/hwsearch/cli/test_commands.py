@@ -77,13 +77,15 @@ def test_evaluate_judges_float_uniform_and_a_trial(hwsearch, tmp_path):
     assert judged["size_bytes"] == pareto["size_bytes"]
 
 
-def test_own_network_data_and_device_by_config_dir(hwsearch, tmp_path):
+def test_own_network_data_and_device_by_config_dir(hwsearch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_network.py").write_text("from hwsearch.networks import DigitsResNet as Net\n")
     conf = tmp_path / "conf"
     for group in ("model", "hardware"):
         (conf / group).mkdir(parents=True)
     (conf / "model" / "mine.yaml").write_text(
         "name: mine\n"
-        "network: {_target_: hwsearch.networks.DigitsResNet, classes: 10}\n"
+        "network: {_target_: own_network.Net, classes: 10}\n"
         "checkpoint: random\n"
         "checkpoint_sha256: null\n"
         "input: {_target_: hwsearch.data.Preprocess, shape: [1, 8, 8], divisor: 16.0}\n"
