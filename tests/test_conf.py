@@ -55,4 +55,4 @@ def test_every_quantizer_is_a_pair_of_functions(name):
 
 
 def test_evaluate_composes():
-    EvaluateConfig.model_validate(composed(config_name="evaluate"))
+    assert EvaluateConfig.model_validate(composed(config_name="evaluate")).precisions is None

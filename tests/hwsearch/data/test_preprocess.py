@@ -65,3 +65,12 @@ def test_grey_images_are_not_broadcast_to_three_channels():
     with pytest.raises(ValueError) as error:
         Preprocess((3, 2, 2))(np.zeros((5, 2, 2, 1), dtype=np.uint8))
     assert str(error.value) == "Images have shape (5, 2, 2, 1); model input needs [N, 2, 2, 3] (N, H, W, C)."
+
+
+def test_channels_last_layout_keeps_the_stored_order():
+    images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    last, first = (Preprocess(shape=(3, 4, 5), divisor=2.0, layout=layout)(images) for layout in ("NHWC", "NCHW"))
+    assert last.shape == (2, 4, 5, 3)
+    assert torch.equal(last.permute(0, 3, 1, 2), first)
+    with pytest.raises(ValueError, match=r"^model\.input\.layout=CHW must be NCHW or NHWC\.$"):
+        Preprocess(shape=(3, 4, 5), layout="CHW")
