@@ -81,4 +81,4 @@ def _precision(row: Mapping[Hashable, str], path: Path) -> Precision:
             f"Precision file '{path}' gives layer '{row['layer']}' weight_bits='{row['weight_bits']}' and "
             f"activation_bits='{row['activation_bits']}'; they must be whole numbers."
         ) from error
-    return Precision(weight_bits, activation_bits, row.get("weight_format") or "uniform")  # type: ignore[arg-type]
+    return Precision(weight_bits, activation_bits, row.get("weight_format") or "uniform")  # type: ignore[arg-type]  # any text

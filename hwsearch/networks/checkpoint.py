@@ -125,7 +125,7 @@ def _fit(state: dict[str, Tensor], module: nn.Module, name: str) -> dict[str, Te
     shared = [(key, state[key], value) for key, value in own.items() if key in state]
     problems = {
         "missing": [key for key in own if key not in state],
-        "unexpected": [key for key in state if key not in own],
+        "unexpected": sorted(key for key in state if key not in own),  # safetensors has no order
         "other shapes": [_differ(key, list(a.shape), list(b.shape)) for key, a, b in shared if a.shape != b.shape],
         "other types": [_differ(key, a.dtype, b.dtype) for key, a, b in shared if _kind(a) != _kind(b)],
     }
