@@ -1,0 +1,139 @@
+"""Integer arithmetic of a deployed network in numpy: what every kernel must equal bit for bit.
+
+An accumulator is the int32 sum of products plus the bias. Two ways lead from it to the next tensor's integers:
+
+* ``float32``: multiply by a float32 scale, round to nearest (ties to even).
+* ``fixed_point``: multiply by an integer below 2**31, shift right, round half up; integer arithmetic only, after
+  Jacob et al. 2018 (arXiv:1712.05877, section 2.2), with one rounding instead of their two.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+Requantization = Literal["float32", "fixed_point"]
+
+INT32 = np.iinfo(np.int32)
+MULTIPLIER_BITS = 31
+MAX_SHIFT = 62
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Integers that a tensor may take.
+
+    Attributes:
+        zero_point: The integer that means 0.
+        qmin: Smallest integer; the zero point where a ReLU is fused.
+        qmax: Largest integer.
+    """
+
+    zero_point: int
+    qmin: int
+    qmax: int
+
+    def saturate(self, value: NDArray[np.integer | np.floating]) -> NDArray[np.uint8]:
+        """Add the zero point to integers ``value`` and clamp to [qmin, qmax]."""
+        return (np.clip(value, self.qmin - self.zero_point, self.qmax - self.zero_point) + self.zero_point).astype(
+            np.uint8
+        )
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """``multiplier * 2**-shift`` per channel, for a multiplication without floats.
+
+    Attributes:
+        multiplier: int32, in [2**30, 2**31), or 0.
+        shift: int32, in [1, 62].
+    """
+
+    multiplier: Int32
+    shift: Int32
+
+
+def fixed_point(scale: NDArray[np.float64]) -> FixedPoint:
+    """Nearest fixed-point form of positive scales.
+
+    Raises:
+        ValueError: If a scale is negative, not finite, or too large for a shift of at least 1.
+    """
+    if not (np.isfinite(scale).all() and (scale >= 0).all()):
+        raise ValueError(f"Scales must be finite and not negative; got {scale[~(np.isfinite(scale) & (scale >= 0))]}.")
+    fraction, exponent = np.frexp(np.asarray(scale, np.float64))  # scale = fraction * 2**exponent, 0.5 <= fraction < 1
+    multiplier = np.rint(fraction * 2.0**MULTIPLIER_BITS).astype(np.int64)
+    carry = multiplier == 2**MULTIPLIER_BITS
+    multiplier, exponent = np.where(carry, multiplier // 2, multiplier), exponent + carry
+    shift = np.where(multiplier > 0, MULTIPLIER_BITS - exponent, 1)
+    if (shift < 1).any():
+        raise ValueError(f"A scale of {scale.max():g} is too large for fixed-point requantization (below 2**30).")
+    multiplier = np.where(shift > MAX_SHIFT, 0, multiplier)  # below 2**-31: every int32 becomes 0
+    return FixedPoint(multiplier.astype(np.int32), np.minimum(shift, MAX_SHIFT).astype(np.int32))
+
+
+def round_float32(accumulator: Int32, scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``rint(float32(accumulator) * scale)``, ties to even, in float32."""
+    return np.rint(accumulator.astype(np.float32) * scale.astype(np.float32))
+
+
+def round_fixed_point(accumulator: Int32, scale: FixedPoint) -> NDArray[np.int64]:
+    """``floor(accumulator * multiplier / 2**shift + 1/2)`` in 64-bit integers."""
+    shift = scale.shift.astype(np.int64)
+    product = accumulator.astype(np.int64) * scale.multiplier
+    return (product + (np.int64(1) << (shift - 1))) >> shift
+
+
+def convolve(
+    x: NDArray[np.uint8],
+    weight: NDArray[np.int8],
+    bias: Int32,
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Int32:
+    """Sum of products plus bias, exact.
+
+    Args:
+        x: Activations with their padding, ``[N, H, W, C]``; the padding holds the zero point.
+        weight: ``[O, kh, kw, C / groups]``.
+        bias: ``[O]``, with the zero point's part: ``-zero_point * weight.sum((1, 2, 3))``.
+        stride: (vertical, horizontal).
+        dilation: (vertical, horizontal).
+        groups: Channel groups.
+
+    Returns:
+        ``[N, OH, OW, O]``.
+
+    Raises:
+        OverflowError: If a sum does not fit in int32.
+    """
+    out_channels, kh, kw, group_in = weight.shape
+    group_out = out_channels // groups
+    batch, height, width, _ = x.shape
+    out_h = (height - (kh - 1) * dilation[0] - 1) // stride[0] + 1
+    out_w = (width - (kw - 1) * dilation[1] - 1) // stride[1] + 1
+    total = np.zeros((batch, out_h, out_w, groups, group_out))  # float64 holds these integers exactly
+    for i in range(kh):
+        for j in range(kw):
+            rows = slice(i * dilation[0], i * dilation[0] + (out_h - 1) * stride[0] + 1, stride[0])
+            columns = slice(j * dilation[1], j * dilation[1] + (out_w - 1) * stride[1] + 1, stride[1])
+            taps = x[:, rows, columns].reshape(batch, out_h, out_w, groups, 1, group_in).astype(np.float64)
+            # [groups, group_in, group_out]
+            w = weight[:, i, j].reshape(groups, group_out, group_in).transpose(0, 2, 1).astype(np.float64)
+            total += (taps @ w)[..., 0, :]
+    return to_int32(total.reshape(batch, out_h, out_w, out_channels) + bias)
+
+
+def to_int32(value: NDArray[np.floating | np.integer]) -> Int32:
+    """Integers as int32.
+
+    Raises:
+        OverflowError: If one does not fit.
+    """
+    if value.size and (value.max() > INT32.max or value.min() < INT32.min):
+        raise OverflowError(f"An accumulator of {np.abs(value).max():.0f} does not fit in int32.")
+    return value.astype(np.int32)
