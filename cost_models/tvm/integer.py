@@ -19,6 +19,9 @@ Requantization = Literal["float32", "fixed_point"]
 INT32 = np.iinfo(np.int32)
 MULTIPLIER_BITS = 31
 MAX_SHIFT = 62
+INT32_SHIFTS = 30
+RATIO_BITS = 20
+"""Bits of the two ratios of a residual sum: with 8-bit operands it stays below 2**30 in int32."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,22 @@ def fixed_point(scale: NDArray[np.float64]) -> FixedPoint:
         raise ValueError(f"A scale of {scale.max():g} is too large for fixed-point requantization (below 2**30).")
     multiplier = np.where(shift > MAX_SHIFT, 0, multiplier)  # below 2**-31: every int32 becomes 0
     return FixedPoint(multiplier.astype(np.int32), np.minimum(shift, MAX_SHIFT).astype(np.int32))
+
+
+def fixed_ratios(a: float, b: float) -> tuple[int, int, int]:
+    """Integers ``(ma, mb, shift)`` with ``a = ma / 2**shift`` and ``b = mb / 2**shift``, the larger below 2**20.
+
+    Raises:
+        ValueError: If a ratio is not positive and finite, or too large for a shift of at least 1.
+    """
+    largest = max(a, b)
+    if not (np.isfinite(largest) and min(a, b) >= 0 and largest > 0):
+        raise ValueError(f"Ratios of scales must be positive and finite; got {a:g} and {b:g}.")
+    shift = min(RATIO_BITS - int(np.frexp(largest)[1]), INT32_SHIFTS)
+    if shift < 1:
+        raise ValueError(f"A ratio of scales of {largest:g} is too large for fixed-point requantization.")
+    top = 2**RATIO_BITS - 1
+    return min(round(a * 2.0**shift), top), min(round(b * 2.0**shift), top), shift
 
 
 def round_float32(accumulator: Int32, scale: NDArray[np.float32]) -> NDArray[np.float32]:

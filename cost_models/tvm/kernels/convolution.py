@@ -1,0 +1,386 @@
+"""Convolution by dot products of four bytes: dense, grouped and (slowly) depthwise; a linear layer is a 1x1 convolution.
+
+A tile of ``rows x columns`` pixels times ``blocks`` vectors of output channels is kept in registers, while the kernel walks
+over *runs* of activations that are contiguous in memory: whole kernel rows ``[kw, C]`` of an undilated convolution, or
+single pixels. Packed weights are unpacked in registers, once for all pixels of the tile.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import gcd
+from typing import Any, Literal
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+
+from cost_models.tvm.image import Image
+from cost_models.tvm.kernels.epilogue import Epilogue
+from cost_models.tvm.kernels.ir import Expr, Kernel, T, bits, loop, ramp, register, splat, store
+from cost_models.tvm.kernels.isa import Isa
+from cost_models.tvm.kernels.weights import DOT, WeightStorage
+from cost_models.tvm.kernels.writer import Writer, pixel
+
+TABLE = 64
+"""Bytes of a codebook's table: 16 levels, repeated for every 128-bit lane of the widest vector."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Shape of a convolution.
+
+    Attributes:
+        image: Input; its ring holds at least ``padding``.
+        out_size: Output (height, width).
+        out_channels: Output channels of all groups.
+        kernel: (height, width).
+        stride: (vertical, horizontal).
+        dilation: (vertical, horizontal).
+        padding: (top, left).
+        groups: Channel groups.
+    """
+
+    image: Image
+    out_size: tuple[int, int]
+    out_channels: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.image.channels % self.groups or self.out_channels % self.groups:
+            raise ValueError(
+                f"groups={self.groups} divides neither in_channels={self.image.channels} nor "
+                f"out_channels={self.out_channels}, or only one of them."
+            )
+        top, left, bottom, right = self.image.ring
+        last = [
+            (out - 1) * stride + (kernel - 1) * dilation - padding
+            for out, stride, kernel, dilation, padding in zip(
+                self.out_size, self.stride, self.kernel, self.dilation, self.padding, strict=True
+            )
+        ]
+        sides = (top, left, self.image.height + bottom - last[0] - 1, self.image.width + right - last[1] - 1)
+        if self.padding[0] > top or self.padding[1] > left or min(sides) < 0:
+            raise ValueError(f"The ring {self.image.ring} does not hold the padding of {self}.")
+
+    @property
+    def merged_groups(self) -> int:
+        """Groups computed as one, with zeros between, so that their input channels fill whole dot products."""
+        group_in = self.image.channels // self.groups
+        merged = DOT // gcd(DOT, group_in)
+        return merged if self.groups % merged == 0 else self.groups
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations for the whole batch."""
+        height, width = self.out_size
+        taps = self.kernel[0] * self.kernel[1] * self.image.channels // self.groups
+        return self.image.batch * height * width * self.out_channels * taps
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Knobs of a convolution kernel.
+
+    Attributes:
+        rows: Output rows of a tile.
+        columns: Output columns of a tile.
+        blocks: Vectors of output channels of a tile.
+        unroll: Packed steps per iteration of the innermost loop.
+        order: Whether the ``"channels"`` or the ``"pixels"`` are the outermost loop: what is reused from the cache is the
+            weights of a block in the first case, the activations of a tile in the second.
+    """
+
+    rows: int = 1
+    columns: int = 8
+    blocks: int = 1
+    unroll: int = 1
+    order: Literal["channels", "pixels"] = "channels"
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A loop over equal tiles of a range."""
+
+    start: int
+    size: int
+    count: int
+
+
+def _spans(extent: int, size: int) -> list[_Span]:
+    """Whole tiles, then one smaller tile for the rest."""
+    whole, rest = divmod(extent, size)
+    spans = [_Span(0, size, whole)] if whole else []
+    return [*spans, _Span(whole * size, rest, 1)] if rest else spans
+
+
+@dataclass(frozen=True)
+class ConvolutionKernel:
+    """A convolution compiled for one instruction set, weight storage and tiling.
+
+    Parameters of the function: input, weights, [table], then those of the epilogue.
+    """
+
+    shape: Convolution
+    storage: WeightStorage
+    epilogue: Epilogue
+    isa: Isa
+    tiling: Tiling
+
+    def __post_init__(self) -> None:
+        if self._run_dots % self.storage.groups:
+            raise ValueError(
+                f"Runs of {DOT * self._run_dots} weights do not hold whole steps of {DOT * self.storage.groups} packed in "
+                f"{self.storage.bits} bits; store them wider."
+            )
+        if self._steps % self.tiling.unroll:
+            raise ValueError(f"unroll={self.tiling.unroll} does not divide the {self._steps} steps of a run.")
+        filled = self.shape.image.channels == self.shape.image.stored_channels and self.shape.merged_groups == 1
+        if not filled and (self.storage.format == "codebook" or self.storage.bits == 1):
+            raise ValueError(f"{self.storage} has no zero to fill up groups of {DOT} channels with; store them wider.")
+
+    @property
+    def _groups(self) -> int:
+        return self.shape.groups // self.shape.merged_groups
+
+    @property
+    def _group_in(self) -> int:
+        """Stored input channels of one (merged) group."""
+        return self.shape.image.stored_channels // self._groups
+
+    @property
+    def _group_out(self) -> int:
+        return self.shape.out_channels // self._groups
+
+    @property
+    def _whole_rows(self) -> bool:
+        """Whether a kernel row is contiguous in memory."""
+        return self._groups == 1 and self.shape.dilation[1] == 1
+
+    @property
+    def _runs(self) -> list[tuple[int, int]]:
+        """First tap (row, column) of each run."""
+        kh, kw = self.shape.kernel
+        return [(i, j) for i in range(kh) for j in range(1 if self._whole_rows else kw)]
+
+    @property
+    def _run_dots(self) -> int:
+        """Dot products per run."""
+        return self._group_in * (self.shape.kernel[1] if self._whole_rows else 1) // DOT
+
+    @property
+    def _steps(self) -> int:
+        """Packed steps per run."""
+        return self._run_dots // self.storage.groups
+
+    @property
+    def _block_vectors(self) -> int:
+        """Packed vectors of one block of output channels."""
+        return len(self._runs) * self._steps * self.storage.vectors
+
+    @property
+    def _blocks(self) -> int:
+        return -(-self._group_out // self.isa.lanes)
+
+    @property
+    def _block_spans(self) -> list[_Span]:
+        """Tiles of output channels of one group; one that ends within a vector stands alone."""
+        spans = _spans(self._blocks, self.tiling.blocks)
+        last = spans[-1]
+        if self._group_out % self.isa.lanes and last.count > 1:
+            end = last.start + (last.count - 1) * last.size
+            spans[-1:] = [_Span(last.start, last.size, last.count - 1), _Span(end, last.size, 1)]
+        return spans
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of packed weights."""
+        return self._groups * self._blocks * self._block_vectors * self.isa.lanes * DOT
+
+    def pointers(self) -> list[tuple[str, str, int]]:
+        """(name, dtype, elements) of each parameter."""
+        table = [("table", "int8", TABLE)] if self.storage.format == "codebook" else []
+        return [
+            ("input", "uint8", self.shape.image.size_bytes),
+            ("weights", "int32", self.weight_bytes // DOT),
+            *table,
+            *self.epilogue.pointers(),
+        ]
+
+    def pack(self, codes: NDArray[np.int8]) -> NDArray[np.int32]:
+        """Weights in the order that the kernel reads them.
+
+        Args:
+            codes: ``[O, kh, kw, C / groups]``: what the storage packs; for a codebook, indices.
+
+        Returns:
+            Flat; read as (group, superblock of channels, step, block, packed vector, lane, byte).
+
+        Raises:
+            ValueError: If a code does not fit the storage.
+        """
+        dense = self._merged(codes)  # [groups, group_out, kh, kw, group_in]
+        lanes, blocks, dots = self.isa.lanes, self._blocks, self.storage.groups
+        padded = np.full((self._groups, blocks * lanes, *dense.shape[2:]), 1 if self.storage.bits == 1 else 0, np.int8)
+        padded[:, : self._group_out] = dense
+        # [groups, blocks, lanes, runs * steps, dots, 4] -> [groups, blocks, runs * steps, dots, lanes, 4]
+        grouped = padded.reshape(self._groups, blocks, lanes, len(self._runs) * self._steps, dots, DOT)
+        packed = self.storage.pack(grouped.transpose(0, 1, 3, 4, 2, 5))
+        superblocks = [
+            packed[:, span.start + i * span.size :][:, : span.size].swapaxes(1, 2).reshape(self._groups, -1)
+            for span in self._block_spans
+            for i in range(span.count)
+        ]
+        return np.concatenate(superblocks, axis=1).reshape(-1).view(np.int32)
+
+    def _merged(self, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Groups side by side as blocks of a block-diagonal weight, input channels padded to the stored ones."""
+        merged, (kh, kw) = self.shape.merged_groups, self.shape.kernel
+        out, inside = self.shape.out_channels // self.shape.groups, self.shape.image.channels // self.shape.groups
+        blocks = codes.reshape(self._groups, merged, out, kh, kw, inside)
+        dense = np.zeros((self._groups, merged, out, kh, kw, self._group_in), np.int8)
+        for i in range(merged):
+            dense[:, i, ..., i * inside : (i + 1) * inside] = blocks[:, i]
+        return dense.reshape(self._groups, merged * out, kh, kw, self._group_in)
+
+    def channels_in(self, block: int) -> int:
+        """Channels of a group that a block of output channels holds."""
+        return min(self.isa.lanes, self._group_out - block * self.isa.lanes)
+
+    def build(self, name: str) -> tvm.tirx.PrimFunc:
+        """The kernel as a private function."""
+        kernel = Kernel(name, self.pointers())
+        with kernel as buffers:
+            _Body(self, buffers).emit()
+        return kernel.function
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Where one tile lies: image, first row and column, group; first block of output channels."""
+
+    batch: Expr
+    y: Expr
+    x: Expr
+    group: Expr
+    block: Expr
+
+
+class _Body:
+    """Emits the loops of a kernel."""
+
+    def __init__(self, kernel: ConvolutionKernel, buffers: list[Any]) -> None:
+        self.kernel = kernel
+        self._input, self._weights, *rest = buffers
+        self._table_buffer = rest.pop(0) if kernel.storage.format == "codebook" else None
+        self._writer = Writer(kernel.epilogue, kernel.isa.lanes, rest)
+
+    def emit(self) -> None:
+        """Everything."""
+        self._writer.write_rings()
+        kernel = self.kernel
+        height, width = kernel.shape.out_size
+
+        def per_image(group: Expr, batch: Expr) -> None:
+            for blocks in kernel._block_spans:
+                for rows in _spans(height, kernel.tiling.rows):
+                    for columns in _spans(width, kernel.tiling.columns):
+                        self._tiles(group, batch, blocks, rows, columns)
+
+        loop(kernel._groups, lambda group: loop(kernel.shape.image.batch, lambda batch: per_image(group, batch)))
+
+    def _tiles(self, group: Expr, batch: Expr, blocks: _Span, rows: _Span, columns: _Span) -> None:
+        """All tiles of one size."""
+
+        def pixels(block: Expr) -> None:
+            loop(rows.count, lambda y: loop(columns.count, lambda x: tile(block, y, x)))
+
+        def tile(block: Expr, y: Expr, x: Expr) -> None:
+            at = _Tile(
+                batch,
+                rows.start + y * rows.size,
+                columns.start + x * columns.size,
+                group,
+                blocks.start + block * blocks.size,
+            )
+            self._tile(at, rows.size, columns.size, blocks.size)
+
+        if self.kernel.tiling.order == "channels":
+            loop(blocks.count, pixels)
+        else:
+            loop(rows.count, lambda y: loop(columns.count, lambda x: loop(blocks.count, lambda b: tile(b, y, x))))
+
+    def _tile(self, at: _Tile, rows: int, columns: int, blocks: int) -> None:
+        """Accumulate, requantize and store one tile."""
+        kernel, lanes = self.kernel, self.kernel.isa.lanes
+        registers = {(y, x, j): register(lanes) for y in range(rows) for x in range(columns) for j in range(blocks)}
+        channel = at.group * kernel._group_out + at.block * lanes
+        for (_, _, j), accumulator in registers.items():
+            store(accumulator, self._writer.bias(channel + j * lanes), 0, lanes)
+        taps = kernel.shape.kernel
+        loop(
+            taps[0],
+            lambda i: loop(
+                1 if kernel._whole_rows else taps[1],
+                lambda j: loop(
+                    kernel._steps // kernel.tiling.unroll,
+                    lambda step: self._unrolled(at, registers, blocks, i, j, step),
+                ),
+            ),
+        )
+        for (y, x, j), accumulator in registers.items():
+            count = kernel.channels_in(at.block + j) if isinstance(at.block, int) else lanes
+            self._writer.write(accumulator[ramp(0, lanes)], at.batch, at.y + y, at.x + x, channel + j * lanes, count)
+
+    def _unrolled(
+        self, at: _Tile, registers: dict[tuple[int, int, int], Any], blocks: int, i: Expr, j: Expr, step: Expr
+    ) -> None:
+        for u in range(self.kernel.tiling.unroll):
+            self._step(at, registers, blocks, (i, j), step * self.kernel.tiling.unroll + u)
+
+    def _step(
+        self, at: _Tile, registers: dict[tuple[int, int, int], Any], blocks: int, tap: tuple[Expr, Expr], step: Expr
+    ) -> None:
+        """One packed step of every block against every pixel."""
+        kernel, isa, storage = self.kernel, self.kernel.isa, self.kernel.storage
+        packed = self._packed(at, blocks, tap, step)
+        pixels = sorted({(y, x) for y, x, _ in registers})
+        for group in range(storage.groups):
+            weights = [storage.unpack(vectors, group, isa, self._table()) for vectors in packed]
+            for y, x in pixels:
+                start = self._activation(at, y, x, tap) + (step * storage.groups + group) * DOT
+                activations = splat(bits("int32", self._input[ramp(start, DOT)]), isa.lanes)
+                for j in range(blocks):
+                    accumulator = registers[y, x, j]
+                    store(accumulator, isa.dot(accumulator[ramp(0, isa.lanes)], activations, weights[j]), 0, isa.lanes)
+
+    def _packed(self, at: _Tile, blocks: int, tap: tuple[Expr, Expr], step: Expr) -> list[list[Expr]]:
+        """Packed vectors of each block's step."""
+        kernel, vectors = self.kernel, self.kernel.storage.vectors
+        columns = 1 if kernel._whole_rows else kernel.shape.kernel[1]
+        run = tap[0] * columns + tap[1]
+        superblock = (at.group * kernel._blocks + at.block) * kernel._block_vectors
+        first = superblock + (run * kernel._steps + step) * blocks * vectors
+        lanes = kernel.isa.lanes
+        return [
+            [self._weights[ramp((first + j * vectors + v) * lanes, lanes)] for v in range(vectors)]
+            for j in range(blocks)
+        ]
+
+    def _activation(self, at: _Tile, y: int, x: int, tap: tuple[Expr, Expr]) -> Expr:
+        """Index of the first activation of a run."""
+        shape = self.kernel.shape
+        row = (at.y + y) * shape.stride[0] + tap[0] * shape.dilation[0] - shape.padding[0]
+        column = (at.x + x) * shape.stride[1] + tap[1] * shape.dilation[1] - shape.padding[1]
+        return pixel(shape.image, at.batch, row, column) + at.group * self.kernel._group_in
+
+    def _table(self) -> list[Expr]:
+        """The codebook, as :meth:`Isa.look_up` takes it."""
+        if self._table_buffer is None:
+            return []
+        if self.kernel.isa.name == "portable":
+            return [self._table_buffer[i] for i in range(2**self.kernel.storage.bits)]
+        return [self._table_buffer[ramp(0, DOT * self.kernel.isa.lanes)]]

@@ -1,0 +1,125 @@
+"""Weights as bytes or packed into fewer bits, in the order a blocked kernel reads them, and their unpacking in registers."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cost_models.tvm.kernels.ir import Expr, int32, splat
+from cost_models.tvm.kernels.isa import Isa
+
+PLANES = {8: (8,), 7: (4, 2, 1), 6: (4, 2), 5: (4, 1), 4: (4,), 3: (2, 1), 2: (2,), 1: (1,)}
+"""Powers of two that a width is split into, since they tile a byte."""
+
+CODEBOOK_BITS = (4, 3, 2)
+DOT = 4
+"""Bytes per dot product."""
+
+
+@dataclass(frozen=True)
+class WeightStorage:
+    """How weights are stored, and therefore computed with.
+
+    Uniform weights are unpacked into the top ``bits`` of a byte, so that no sign extension is needed: the
+    accumulator is ``2**alignment`` times the sum. One-bit weights mean -1 and +1. A codebook's codes index a
+    table of int8 levels.
+
+    Attributes:
+        bits: 1 to 8 stored bits; 2 to 4 for a codebook.
+        format: ``"uniform"`` or ``"codebook"``.
+    """
+
+    bits: int
+    format: Literal["uniform", "codebook"] = "uniform"
+
+    def __post_init__(self) -> None:
+        known = CODEBOOK_BITS if self.format == "codebook" else tuple(PLANES)
+        if self.bits not in known:
+            raise ValueError(f"No kernel stores {self.format} weights in {self.bits} bits; there are {sorted(known)}.")
+
+    @property
+    def alignment(self) -> int:
+        """Power of two by which accumulators are scaled."""
+        if self.format == "codebook":
+            return 0
+        return 6 if self.bits == 1 else 8 - self.bits
+
+    @property
+    def groups(self) -> int:
+        """Groups of four weights that one packed step holds."""
+        return 8 // min(PLANES[self.bits])
+
+    @property
+    def vectors(self) -> int:
+        """Packed vectors per step."""
+        return sum(self.groups * plane // 8 for plane in PLANES[self.bits])
+
+    @cached_property
+    def _positions(self) -> tuple[int, ...]:
+        """Lowest bit of each plane in an unpacked byte."""
+        top = self.bits if self.format == "codebook" else 8
+        planes = PLANES[self.bits]
+        return tuple(top - sum(planes[: i + 1]) for i in range(len(planes)))
+
+    def pack(self, codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+        """Pack steps of ``4 * groups`` weights.
+
+        Args:
+            codes: ``[..., groups, lanes, 4]``: two's complement of ``bits`` bits, -1 or 1, or indices into a codebook.
+
+        Returns:
+            ``[..., vectors, lanes, 4]``.
+
+        Raises:
+            ValueError: If a code does not fit.
+        """
+        self._check(codes)
+        low = (codes < 0) if (self.bits, self.format) == (1, "uniform") else codes.astype(np.int32)
+        low = low.astype(np.int32) & (2**self.bits - 1)
+        packed, below = [], self.bits
+        for plane in PLANES[self.bits]:
+            below -= plane
+            share = 8 // plane
+            part = (low >> below) & (2**plane - 1)
+            part = part.reshape(*part.shape[:-3], self.groups // share, share, *part.shape[-2:])
+            packed.append(sum(part[..., i, :, :] << (i * plane) for i in range(share)))
+        return np.concatenate(packed, axis=-3).astype(np.uint8)
+
+    def _check(self, codes: NDArray[np.int8]) -> None:
+        lo, hi = (
+            (0, 2**self.bits - 1) if self.format == "codebook" else (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1)
+        )
+        fits = np.isin(codes, (-1, 1)) if (self.bits, self.format) == (1, "uniform") else (codes >= lo) & (codes <= hi)
+        if not fits.all():
+            raise ValueError(
+                f"Weight codes {np.unique(codes[~fits])[:5]} do not fit in {self.bits} {self.format} bits."
+            )
+
+    def unpack(self, vectors: list[Expr], group: int, isa: Isa, table: list[Expr]) -> Expr:
+        """Bytes of one group of four weights per lane, from the packed vectors of its step.
+
+        Args:
+            vectors: int32 vectors.
+            group: Index into the step's ``groups``.
+            isa: Whose vectors they are.
+            table: The codebook, as :meth:`Isa.look_up` takes it.
+        """
+        value, base = None, 0
+        for plane, position in zip(PLANES[self.bits], self._positions, strict=True):
+            if plane == 8:
+                return vectors[0]
+            share = 8 // plane
+            vector = vectors[base + group // share]
+            base += self.groups // share
+            shift = position - (group % share) * plane
+            if shift:
+                amount = splat(int32(abs(shift)), isa.lanes)
+                vector = vector << amount if shift > 0 else vector >> amount
+            mask = ((1 << plane) - 1) << position
+            part = vector & splat(int32(mask * 0x01010101), isa.lanes)
+            value = part if value is None else value | part
+        if self.format == "codebook":
+            return isa.look_up(table, value)
+        return value | splat(int32(0x40404040), isa.lanes) if self.bits == 1 else value
