@@ -1,0 +1,111 @@
+"""Makes a private kernel callable: a public ``main`` that passes buffers to it, once or rotating over copies."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+ALIGNMENT_BYTES = 64
+"""A cache line, and the widest vector: where kernels expect their pointers."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a kernel's pointer points to.
+
+    Attributes:
+        name: The parameter's name.
+        dtype: Element type, e.g. ``"uint8"``.
+        size: Elements.
+    """
+
+    name: str
+    dtype: str
+    size: int
+
+    @property
+    def stride(self) -> int:
+        """Elements from one copy to the next, so that each is aligned."""
+        step = ALIGNMENT_BYTES // np.dtype(self.dtype).itemsize
+        return -(-self.size // step) * step
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one copy."""
+        return self.size * np.dtype(self.dtype).itemsize
+
+
+def parameters(kernel: tvm.tirx.PrimFunc) -> tuple[Parameter, ...]:
+    """Read a kernel's parameters off the ``decl_buffer`` statements that its body begins with.
+
+    Raises:
+        ValueError: If a pointer is not declared there.
+    """
+    declared = {
+        statement.data: statement.buffer for statement in kernel.body.seq if isinstance(statement, tvm.tirx.DeclBuffer)
+    }
+    missing = [pointer.name for pointer in kernel.params if pointer not in declared]
+    if missing:
+        raise ValueError(f"Kernel declares no buffer for {missing}; begin its body with T.decl_buffer of each pointer.")
+    return tuple(
+        Parameter(pointer.name, str(declared[pointer].dtype), prod(int(n) for n in declared[pointer].shape))
+        for pointer in kernel.params
+    )
+
+
+def standalone(kernel: tvm.tirx.PrimFunc) -> tvm.IRModule:
+    """A module whose ``main`` takes one flat buffer per pointer of ``kernel`` and calls it once."""
+    return rotating(kernel, (), 1)
+
+
+def rotating(kernel: tvm.tirx.PrimFunc, rotated: Collection[int], copies: int) -> tvm.IRModule:
+    """A module whose ``main`` calls ``kernel`` once per copy of its rotated parameters.
+
+    With copies that together exceed a cache, each call finds its weights as far away as in a network.
+
+    Args:
+        kernel: Private function over raw pointers.
+        rotated: Positions of the parameters that have ``copies`` copies: ``main`` takes ``copies * stride`` elements
+            for them, as ``repeat`` lays them out. All others are passed to every call.
+        copies: Calls per call of ``main``.
+    """
+    described = parameters(kernel)
+    symbol = tvm.ir.GlobalVar("kernel")
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("main")
+        buffers = [
+            T.arg(p.name, T.Buffer((copies * p.stride if i in rotated else p.size,), p.dtype))
+            for i, p in enumerate(described)
+        ]
+        T.func_attr({"tirx.noalias": True})
+        with T.serial(0, copies) as copy:
+            pointers = [
+                T.address_of(buffer[copy * p.stride]) if i in rotated else buffer.data
+                for i, (buffer, p) in enumerate(zip(buffers, described, strict=True))
+            ]
+            T.evaluate(tvm.ir.Call(symbol, pointers, ret_ty=tvm.ir.PrimType("int32")))
+    return tvm.IRModule({symbol: kernel, "main": builder.get()})
+
+
+def repeat(array: NDArray[Any], copies: int) -> NDArray[Any]:
+    """Lay out ``copies`` of a flat array ``[size]`` as ``rotating`` expects them: ``[copies * stride]``."""
+    stride = Parameter("", str(array.dtype), array.size).stride
+    padded = np.zeros((copies, stride), array.dtype)
+    padded[:, : array.size] = array.reshape(-1)
+    return padded.reshape(-1)
+
+
+def compile(module: tvm.IRModule, target: Mapping[str, Any]) -> tvm.runtime.Executable:
+    """Compile for a target, e.g. ``{"kind": "llvm", "mcpu": "znver4"}``; call the result as ``executable["main"]``."""
+    return tvm.compile(module, target=tvm.target.Target(dict(target)))
+
+
+def tensors(arrays: Sequence[NDArray[Any]], device: tvm.runtime.Device | None = None) -> list[tvm.runtime.Tensor]:
+    """Copy arrays into aligned tensors on ``device`` (this machine's CPU by default), flat as ``main`` takes them."""
+    return [tvm.runtime.tensor(array.reshape(-1), device=device) for array in arrays]
