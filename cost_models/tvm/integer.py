@@ -40,9 +40,8 @@ class Bounds:
 
     def saturate(self, value: NDArray[np.integer | np.floating]) -> NDArray[np.uint8]:
         """Add the zero point to integers ``value`` and clamp to [qmin, qmax]."""
-        return (np.clip(value, self.qmin - self.zero_point, self.qmax - self.zero_point) + self.zero_point).astype(
-            np.uint8
-        )
+        clipped = np.clip(value, self.qmin - self.zero_point, self.qmax - self.zero_point)
+        return np.asarray(clipped + self.zero_point).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Convolution by dot products of four bytes: dense, grouped and (slowly) depthwise; a linear layer is a 1x1 convolution.
+"""Convolution by dot products of four bytes; a linear layer is a 1x1 convolution.
 
-A tile of ``rows x columns`` pixels times ``blocks`` vectors of output channels is kept in registers, while the kernel walks
-over *runs* of activations that are contiguous in memory: whole kernel rows ``[kw, C]`` of an undilated convolution, or
-single pixels. Packed weights are unpacked in registers, once for all pixels of the tile.
+A tile of ``rows x columns`` pixels times ``blocks`` vectors of output channels is kept in registers, while the kernel
+walks over *runs* of activations that are contiguous in memory: whole kernel rows ``[kw, C]`` of an undilated
+convolution, or single pixels. Packed weights are unpacked in registers, once for all pixels of the tile.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import gcd
 from typing import Any, Literal
 
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 
 from cost_models.tvm.image import Image
 from cost_models.tvm.kernels.epilogue import Epilogue
-from cost_models.tvm.kernels.ir import Expr, Kernel, T, bits, loop, ramp, register, splat, store
+from cost_models.tvm.kernels.ir import Expr, Kernel, bits, loop, ramp, register, splat, store
 from cost_models.tvm.kernels.isa import Isa
 from cost_models.tvm.kernels.weights import DOT, WeightStorage
 from cost_models.tvm.kernels.writer import Writer, pixel
+
+Registers = dict[tuple[int, int, int], Any]
+"""Accumulators of a tile by (row, column, block)."""
 
 TABLE = 64
 """Bytes of a codebook's table: 16 levels, repeated for every 128-bit lane of the widest vector."""
@@ -90,8 +93,8 @@ class Tiling:
         columns: Output columns of a tile.
         blocks: Vectors of output channels of a tile.
         unroll: Packed steps per iteration of the innermost loop.
-        order: Whether the ``"channels"`` or the ``"pixels"`` are the outermost loop: what is reused from the cache is the
-            weights of a block in the first case, the activations of a tile in the second.
+        order: Whether ``"channels"`` or ``"pixels"`` are the outer loop: what is reused from the cache is the weights
+            of a block in the first case, the activations of a tile in the second.
     """
 
     rows: int = 1
@@ -133,8 +136,8 @@ class ConvolutionKernel:
     def __post_init__(self) -> None:
         if self._run_dots % self.storage.groups:
             raise ValueError(
-                f"Runs of {DOT * self._run_dots} weights do not hold whole steps of {DOT * self.storage.groups} packed in "
-                f"{self.storage.bits} bits; store them wider."
+                f"Runs of {DOT * self._run_dots} weights do not hold whole steps of {DOT * self.storage.groups} "
+                f"packed in {self.storage.bits} bits; store them wider."
             )
         if self._steps % self.tiling.unroll:
             raise ValueError(f"unroll={self.tiling.unroll} does not divide the {self._steps} steps of a run.")
@@ -320,32 +323,28 @@ class _Body:
         channel = at.group * kernel._group_out + at.block * lanes
         for (_, _, j), accumulator in registers.items():
             store(accumulator, self._writer.bias(channel + j * lanes), 0, lanes)
-        taps = kernel.shape.kernel
-        loop(
-            taps[0],
-            lambda i: loop(
-                1 if kernel._whole_rows else taps[1],
-                lambda j: loop(
-                    kernel._steps // kernel.tiling.unroll,
-                    lambda step: self._unrolled(at, registers, blocks, i, j, step),
-                ),
-            ),
-        )
+        self._accumulate(at, registers, blocks)
         for (y, x, j), accumulator in registers.items():
             count = kernel.channels_in(at.block + j) if isinstance(at.block, int) else lanes
             self._writer.write(accumulator[ramp(0, lanes)], at.batch, at.y + y, at.x + x, channel + j * lanes, count)
 
-    def _unrolled(
-        self, at: _Tile, registers: dict[tuple[int, int, int], Any], blocks: int, i: Expr, j: Expr, step: Expr
-    ) -> None:
-        for u in range(self.kernel.tiling.unroll):
-            self._step(at, registers, blocks, (i, j), step * self.kernel.tiling.unroll + u)
+    def _accumulate(self, at: _Tile, registers: Registers, blocks: int) -> None:
+        """Walk over all runs."""
+        kernel, unroll = self.kernel, self.kernel.tiling.unroll
+        kh, kw = kernel.shape.kernel
 
-    def _step(
-        self, at: _Tile, registers: dict[tuple[int, int, int], Any], blocks: int, tap: tuple[Expr, Expr], step: Expr
-    ) -> None:
+        def steps(tap: tuple[Expr, Expr], first: Expr) -> None:
+            for u in range(unroll):
+                self._step(at, registers, blocks, tap, first * unroll + u)
+
+        def run(i: Expr, j: Expr) -> None:
+            loop(kernel._steps // unroll, partial(steps, (i, j)))
+
+        loop(kh, lambda i: loop(1 if kernel._whole_rows else kw, partial(run, i)))
+
+    def _step(self, at: _Tile, registers: Registers, blocks: int, tap: tuple[Expr, Expr], step: Expr) -> None:
         """One packed step of every block against every pixel."""
-        kernel, isa, storage = self.kernel, self.kernel.isa, self.kernel.storage
+        isa, storage = self.kernel.isa, self.kernel.storage
         packed = self._packed(at, blocks, tap, step)
         pixels = sorted({(y, x) for y, x, _ in registers})
         for group in range(storage.groups):

@@ -6,8 +6,8 @@ parameters of one call are a blob of int32 words (floats as their bits):
     bias [O] | per-channel scales: float32 [O], or multiplier [O] and shift [O], for each | 16 words for each output |
     16 words for the residual
 
-``O`` is padded to 16 channels. An output's words: zero_point, lo, hi, and after a residual sum also the two ratios (and
-the shift). The residual's words: its zero point, and lo and hi of the convolution's own operand.
+``O`` is padded to 16 channels. An output's words: zero_point, lo, hi, and after a residual sum the two integer ratios
+and their shift. The residual's words: its zero point, and lo and hi of the convolution's own operand.
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ class Output:
     """One requantized form of a result.
 
     Attributes:
-        scale: Per-channel ratio of the accumulator's scale to the output's, float64 ``[O]``. For a residual sum, that of
-            the convolution's operand to the output's, ``[1]``.
+        scale: Per-channel ratio of the accumulator's scale to the output's, float64 ``[O]``. For a residual sum, that
+            of the convolution's operand to the output's, ``[1]``.
         bounds: Integers that it may take; None for int32 outputs, which do not saturate.
         residual_scale: Ratio of the residual operand's scale to the output's.
     """
@@ -125,7 +125,7 @@ class Epilogue:
         table[:, : self.channels] = rows
         scalars = [self._output_words(output, residual is not None) for output in outputs]
         if residual:
-            scalars.append([residual.zero_point, *self._limits(residual.bounds)])
+            scalars.append([residual.zero_point, *_limits(residual.bounds)])
         lines = np.zeros((len(self.outputs) + 1, WORDS), np.int32)
         for line, words in zip(lines, scalars, strict=False):
             line[: len(words)] = words
@@ -142,20 +142,10 @@ class Epilogue:
         """Rows of one per-channel scale."""
         return 1 if self.requantization == "float32" else 2
 
-    def _limits(self, bounds: Bounds | None) -> list[int]:
-        if bounds is None:
-            return [0, 0]
-        limits = [bounds.qmin - bounds.zero_point, bounds.qmax - bounds.zero_point]
-        return _words(limits) if self.requantization == "float32" else limits
-
     def _output_words(self, output: Output, residual: bool) -> list[int]:
-        words = [output.bounds.zero_point if output.bounds else 0, *self._limits(output.bounds)]
-        if residual:
-            ratios = [float(output.scale.item()), output.residual_scale]
-            words += _words(ratios) if self.requantization == "float32" else [*fixed_ratios(*ratios)]
-        return words
+        words = [output.bounds.zero_point, *_limits(output.bounds)] if output.bounds else [0, 0, 0]
+        return [*words, *fixed_ratios(output.scale.item(), output.residual_scale)] if residual else words
 
 
-def _words(values: list[float]) -> list[int]:
-    """Float32 bits as int32."""
-    return np.array(values, np.float32).view(np.int32).tolist()
+def _limits(bounds: Bounds) -> list[int]:
+    return [bounds.qmin - bounds.zero_point, bounds.qmax - bounds.zero_point]

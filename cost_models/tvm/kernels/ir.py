@@ -5,6 +5,7 @@ Python loops unroll while the IR is built; ``loop`` makes a loop of the compiled
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import tvm
@@ -63,8 +64,8 @@ def loop(extent: int, body: Callable[[Expr], None]) -> None:
 
 
 def ramp(start: Expr, lanes: int) -> Expr:
-    """Indices ``start .. start + lanes - 1``."""
-    return T.ramp(start, 1, lanes)
+    """Indices ``start .. start + lanes - 1``; of one lane, an index."""
+    return T.ramp(start, 1, lanes) if lanes > 1 else start
 
 
 def int32(value: int) -> Expr:
@@ -75,7 +76,7 @@ def int32(value: int) -> Expr:
 
 def splat(value: Expr, lanes: int) -> Expr:
     """The same scalar in every lane."""
-    return T.broadcast(value, lanes)
+    return T.broadcast(value, lanes) if lanes > 1 else value
 
 
 def cast(dtype: str, value: Expr) -> Expr:
@@ -99,8 +100,8 @@ def first_lanes(vector: Expr, lanes: int, count: int) -> Expr:
 
 
 def widened(vector: Expr, count: int, lanes: int) -> Expr:
-    """A vector of ``count`` lanes as one of ``lanes``; the last lane fills the rest."""
-    return vector if count == lanes else Shuffle([vector], [T.int32(min(i, count - 1)) for i in range(lanes)])
+    """A vector of ``count`` lanes, repeated to fill ``lanes``."""
+    return Shuffle([vector] * -(-lanes // count), [T.int32(i) for i in range(lanes)]) if count < lanes else vector
 
 
 def store(buffer: Any, value: Expr, start: Expr, lanes: int) -> None:
@@ -112,9 +113,12 @@ def fill(buffer: Any, value: Expr, start: Expr, count: int) -> None:
     """Set ``count`` consecutive bytes to a runtime value."""
     for width in (64, 16, 4, 1):
         passes, count = divmod(count, width)
-        begin = start
-        loop(passes, lambda i, width=width, begin=begin: store(buffer, splat(value, width), begin + i * width, width))
+        loop(passes, partial(_store_splat, buffer, value, start, width))
         start = start + passes * width
+
+
+def _store_splat(buffer: Any, value: Expr, start: Expr, width: int, i: Expr) -> None:
+    store(buffer, splat(value, width), start + i * width, width)
 
 
 def register(lanes: int, dtype: str = "int32") -> Any:

@@ -1,4 +1,4 @@
-"""Weights as bytes or packed into fewer bits, in the order a blocked kernel reads them, and their unpacking in registers."""
+"""Weights as bytes or packed into fewer bits, and their unpacking in registers."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,14 +88,14 @@ class WeightStorage:
         return np.concatenate(packed, axis=-3).astype(np.uint8)
 
     def _check(self, codes: NDArray[np.int8]) -> None:
-        lo, hi = (
-            (0, 2**self.bits - 1) if self.format == "codebook" else (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1)
-        )
-        fits = np.isin(codes, (-1, 1)) if (self.bits, self.format) == (1, "uniform") else (codes >= lo) & (codes <= hi)
+        if (self.bits, self.format) == (1, "uniform"):
+            fits = np.isin(codes, (-1, 1))
+        else:
+            lo = 0 if self.format == "codebook" else -(2 ** (self.bits - 1))
+            fits = (codes >= lo) & (codes < lo + 2**self.bits)
         if not fits.all():
-            raise ValueError(
-                f"Weight codes {np.unique(codes[~fits])[:5]} do not fit in {self.bits} {self.format} bits."
-            )
+            wrong = np.unique(codes[~fits])[:5].tolist()
+            raise ValueError(f"Weight codes {wrong} do not fit in {self.bits} bits ({self.format}).")
 
     def unpack(self, vectors: list[Expr], group: int, isa: Isa, table: list[Expr]) -> Expr:
         """Bytes of one group of four weights per lane, from the packed vectors of its step.

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from tvm.script.ir_builder import tirx as T
+
 from cost_models.tvm.image import Image
 from cost_models.tvm.kernels.epilogue import WORDS, Epilogue, padded
 from cost_models.tvm.kernels.ir import (
     Expr,
-    T,
     bits,
     cast,
     fill,
@@ -44,7 +45,7 @@ class Writer:
         self.epilogue = epilogue
         self.lanes = lanes
         self._parameters, *rest = buffers
-        self._residual = rest.pop(0) if epilogue.residual else None
+        self._residual: Any = rest.pop(0) if epilogue.residual else None
         self._outputs = rest
         self._scalars = epilogue.sections * padded(epilogue.channels)
 
@@ -60,11 +61,14 @@ class Writer:
 
     def write(self, accumulator: Expr, batch: Expr, y: Expr, x: Expr, channel: Expr, count: int) -> None:
         """Requantize a vector for every output and store its first ``count`` channels."""
-        operand = self._operand(accumulator, batch, y, x, channel, count) if self._residual is not None else None
+        operands = None
+        if self.epilogue.residual:
+            start = pixel(self.epilogue.residual, batch, y, x) + channel
+            operands = self._operands(accumulator, channel, self._residual[ramp(start, count)], count)
         for i, (image, buffer) in enumerate(zip(self.epilogue.outputs, self._outputs, strict=True)):
-            value = self._scaled(accumulator, i, channel) if operand is None else self._sum(operand, i)
+            value = self._sum(operands, i) if operands else self._scaled(accumulator, i, channel)
             if self.epilogue.dtype == "uint8":
-                value = self._saturated(value, i, "int64" if operand is None else "int32")
+                value = self._saturated(value, i, "int32" if operands else self._scaled_type)
                 value = cast(self._type("uint8"), value + splat(self._scalar(i, 0), self.lanes))
             else:
                 value = self._int32(value)
@@ -74,16 +78,16 @@ class Writer:
     def _float(self) -> bool:
         return self.epilogue.requantization == "float32"
 
+    @property
+    def _scaled_type(self) -> str:
+        """Scalar type of an accumulator times its scale."""
+        return "float32" if self._float else "int64"
+
     def _type(self, scalar: str) -> str:
         return f"{scalar}x{self.lanes}"
 
     def _scalar(self, line: int, word: int) -> Expr:
         return self._parameters[self._scalars + WORDS * line + word]
-
-    def _number(self, line: int, word: int) -> Expr:
-        """A scalar in every lane: float32, or int32 in fixed point."""
-        value = self._scalar(line, word)
-        return splat(bits("float32", value) if self._float else value, self.lanes)
 
     def _row(self, row: int, channel: Expr) -> Expr:
         return self._parameters[ramp(row * padded(self.epilogue.channels) + channel, self.lanes)]
@@ -99,38 +103,33 @@ class Writer:
         one = splat(T.int64(1), self.lanes)
         return (product + (one << (shift - one))) >> shift
 
-    def _saturated(self, value: Expr, line: int, integer: str) -> Expr:
-        """int32 between the line's lo and hi, less the zero point; ``integer`` is the type of a fixed-point value."""
-        lo, hi = self._number(line, 1), self._number(line, 2)
-        if self._float:
-            magic = bits(self._type("int32"), T.max(T.min(value, hi), lo) + splat(T.float32(MAGIC), self.lanes))
-            return magic - splat(T.int32(MAGIC_BITS), self.lanes)
-        lo, hi = cast(self._type(integer), lo), cast(self._type(integer), hi)
-        return cast(self._type("int32"), T.max(T.min(value, hi), lo))
+    def _saturated(self, value: Expr, line: int, dtype: str) -> Expr:
+        """int32 between the line's lo and hi, less the zero point, of a value of type ``dtype``; a float is rounded."""
+        lo, hi = (splat(self._scalar(line, word), self.lanes) for word in (1, 2))
+        lo, hi = (cast(self._type(dtype), bound) if dtype != "int32" else bound for bound in (lo, hi))
+        value = T.max(T.min(value, hi), lo)
+        if dtype != "float32":
+            return cast(self._type("int32"), value)
+        magic = bits(self._type("int32"), value + splat(T.float32(MAGIC), self.lanes))
+        return magic - splat(T.int32(MAGIC_BITS), self.lanes)
 
     def _int32(self, value: Expr) -> Expr:
         if self._float:
             value = intrinsic(self._type("float32"), f"llvm.rint.v{self.lanes}f32", value)
         return cast(self._type("int32"), value)
 
-    def _operand(
-        self, accumulator: Expr, batch: Expr, y: Expr, x: Expr, channel: Expr, count: int
-    ) -> tuple[Expr, Expr]:
+    def _operands(self, accumulator: Expr, channel: Expr, residual: Expr, count: int) -> tuple[Expr, Expr]:
         """Both operands of the sum, less their zero points: int32."""
         line = len(self.epilogue.outputs)
-        own = self._saturated(self._scaled(accumulator, 0, channel), line, "int64")
-        start = pixel(self.epilogue.residual, batch, y, x) + channel
-        other = cast(self._type("int32"), widened(self._residual[ramp(start, count)], count, self.lanes))
+        own = self._saturated(self._scaled(accumulator, 0, channel), line, self._scaled_type)
+        other = cast(self._type("int32"), widened(residual, count, self.lanes))
         return own, other - splat(self._scalar(line, 0), self.lanes)
 
     def _sum(self, operands: tuple[Expr, Expr], line: int) -> Expr:
-        """Sum in the output's scale: float32 and not rounded yet, or int32 and rounded."""
+        """Sum in the output's scale, rounded: int32, since LLVM would fuse a float product and sum on some targets."""
         a, b = operands
-        ratio_a, ratio_b = self._number(line, 3), self._number(line, 4)
-        if self._float:
-            f32 = self._type("float32")
-            return cast(f32, a) * ratio_a + cast(f32, b) * ratio_b
-        shift, one = self._number(line, 5), splat(T.int32(1), self.lanes)
+        ratio_a, ratio_b, shift = (splat(self._scalar(line, word), self.lanes) for word in (3, 4, 5))
+        one = splat(T.int32(1), self.lanes)
         return (a * ratio_a + b * ratio_b + (one << (shift - one))) >> shift
 
 
@@ -144,10 +143,8 @@ def _write_ring(image: Image, buffer: Any, zero_point: Expr) -> None:
         # the right edge of a row and the left edge of the next are neighbours in memory
         fill(buffer, zero_point, start + top * width * channels, left * channels)
         inside = start + (top * width + left + image.width) * channels
-        loop(
-            image.height - 1,
-            lambda y: fill(buffer, zero_point, inside + y * width * channels, (left + right) * channels),
-        )
+        sides = (left + right) * channels
+        loop(image.height - 1, lambda y: fill(buffer, zero_point, inside + y * width * channels, sides))
         last = start + ((top + image.height) * width - right) * channels
         fill(buffer, zero_point, last, (right + bottom * width) * channels)
 
