@@ -1,6 +1,6 @@
 """Makes a private kernel callable: a public ``main`` that passes buffers to it, once or rotating over copies."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -60,52 +60,46 @@ def parameters(kernel: tvm.tirx.PrimFunc) -> tuple[Parameter, ...]:
 
 
 def standalone(kernel: tvm.tirx.PrimFunc) -> tvm.IRModule:
-    """A module whose ``main`` takes one flat buffer per pointer of ``kernel`` and calls it once."""
-    return rotating(kernel, (), 1)
+    """A module whose ``main`` takes one flat buffer ``[size]`` per pointer of ``kernel`` and calls it once."""
+    return rotating(kernel, ())
 
 
-def rotating(kernel: tvm.tirx.PrimFunc, rotated: Collection[int], copies: int) -> tvm.IRModule:
+def rotating(kernel: tvm.tirx.PrimFunc, rotated: Collection[int]) -> tvm.IRModule:
     """A module whose ``main`` calls ``kernel`` once per copy of its rotated parameters.
 
     With copies that together exceed a cache, each call finds its weights as far away as in a network.
 
     Args:
         kernel: Private function over raw pointers.
-        rotated: Positions of the parameters that have ``copies`` copies: ``main`` takes ``copies * stride`` elements
-            for them, as ``repeat`` lays them out. All others are passed to every call.
-        copies: Calls per call of ``main``.
+        rotated: Positions of the parameters that have copies: ``main`` takes them as ``[copies, stride]``, as
+            ``repeat`` lays them out, all others as ``[size]``.
     """
     described = parameters(kernel)
     symbol = tvm.ir.GlobalVar("kernel")
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("main")
+        copies = T.int64() if rotated else 1
         buffers = [
-            T.arg(p.name, T.Buffer((copies * p.stride if i in rotated else p.size,), p.dtype))
+            T.arg(p.name, T.Buffer((copies, p.stride) if i in rotated else (p.size,), p.dtype))
             for i, p in enumerate(described)
         ]
         T.func_attr({"tirx.noalias": True})
         with T.serial(0, copies) as copy:
             pointers = [
-                T.address_of(buffer[copy * p.stride]) if i in rotated else buffer.data
-                for i, (buffer, p) in enumerate(zip(buffers, described, strict=True))
+                T.address_of(buffer[copy, 0]) if i in rotated else buffer.data for i, buffer in enumerate(buffers)
             ]
             T.evaluate(tvm.ir.Call(symbol, pointers, ret_ty=tvm.ir.PrimType("int32")))
     return tvm.IRModule({symbol: kernel, "main": builder.get()})
 
 
 def repeat(array: NDArray[Any], copies: int) -> NDArray[Any]:
-    """Lay out ``copies`` of a flat array ``[size]`` as ``rotating`` expects them: ``[copies * stride]``."""
+    """Lay out copies of one argument as ``rotating`` takes them: ``[copies, stride]``, each aligned."""
     stride = Parameter("", str(array.dtype), array.size).stride
     padded = np.zeros((copies, stride), array.dtype)
     padded[:, : array.size] = array.reshape(-1)
-    return padded.reshape(-1)
+    return padded
 
 
 def compile(module: tvm.IRModule, target: Mapping[str, Any]) -> tvm.runtime.Executable:
     """Compile for a target, e.g. ``{"kind": "llvm", "mcpu": "znver4"}``; call the result as ``executable["main"]``."""
     return tvm.compile(module, target=tvm.target.Target(dict(target)))
-
-
-def tensors(arrays: Sequence[NDArray[Any]], device: tvm.runtime.Device | None = None) -> list[tvm.runtime.Tensor]:
-    """Copy arrays into aligned tensors on ``device`` (this machine's CPU by default), flat as ``main`` takes them."""
-    return [tvm.runtime.tensor(array.reshape(-1), device=device) for array in arrays]
