@@ -7,6 +7,7 @@ convolution, or single pixels. Packed weights are unpacked in registers, once fo
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from math import gcd
 from typing import Any, Literal
 
@@ -16,16 +17,19 @@ from numpy.typing import NDArray
 
 from cost_models.tvm.image import Image
 from cost_models.tvm.kernels.epilogue import Epilogue
-from cost_models.tvm.kernels.ir import Expr, Kernel, bits, loop, ramp, register, splat, store
+from cost_models.tvm.kernels.ir import Expr, Kernel, bits, int32, loop, ramp, register, splat, store
 from cost_models.tvm.kernels.isa import Isa
 from cost_models.tvm.kernels.weights import DOT, WeightStorage
 from cost_models.tvm.kernels.writer import Writer, pixel
 
-Registers = dict[tuple[int, int, int], Any]
-"""Accumulators of a tile by (row, column, block)."""
+Registers = dict[tuple[int, int, int, int], Any]
+"""Accumulators of a tile by (row, column, block, share of a packed byte)."""
+
+Sums = dict[tuple[int, int], Any]
+"""Sums of the activations of a tile's pixels by (row, column), where shares count from the lowest code."""
 
 TABLE = 64
-"""Bytes of a codebook's table: 16 levels, repeated for every 128-bit lane of the widest vector."""
+"""Bytes of a codebook's table: its levels, repeated to fill the widest vector."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ class Tiling:
         unroll: Packed steps per iteration of the innermost loop.
         order: Whether ``"channels"`` or ``"pixels"`` are the outer loop: what is reused from the cache is the weights
             of a block in the first case, the activations of a tile in the second.
+        in_place: Whether the 4- or 2-bit weights of a byte have accumulators of their own, and are not shifted: pays
+            where a tile has few pixels.
     """
 
     rows: int = 1
@@ -102,6 +108,7 @@ class Tiling:
     blocks: int = 1
     unroll: int = 1
     order: Literal["channels", "pixels"] = "channels"
+    in_place: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,8 @@ class ConvolutionKernel:
             )
         if self._steps % self.tiling.unroll:
             raise ValueError(f"unroll={self.tiling.unroll} does not divide the {self._steps} steps of a run.")
+        if self.tiling.in_place and self.storage.shares == 1:
+            raise ValueError(f"in_place needs uniform weights of 2 or 4 bits, not {self.storage}.")
         filled = self.shape.image.channels == self.shape.image.stored_channels and self.shape.merged_groups == 1
         if not filled and (self.storage.format == "codebook" or self.storage.bits == 1):
             raise ValueError(f"{self.storage} has no zero to fill up groups of {DOT} channels with; store them wider.")
@@ -231,13 +240,19 @@ class ConvolutionKernel:
         padded[:, : self._group_out] = dense
         # [groups, blocks, lanes, runs * steps, dots, 4] -> [groups, blocks, runs * steps, dots, lanes, 4]
         grouped = padded.reshape(self._groups, blocks, lanes, len(self._runs) * self._steps, dots, DOT)
-        packed = self.storage.pack(grouped.transpose(0, 1, 3, 4, 2, 5))
+        packed = self.storage.pack(grouped.transpose(0, 1, 3, 4, 2, 5), in_place=self.tiling.in_place)
         superblocks = [
             packed[:, span.start + i * span.size :][:, : span.size].swapaxes(1, 2).reshape(self._groups, -1)
             for span in self._block_spans
             for i in range(span.count)
         ]
         return np.concatenate(superblocks, axis=1).reshape(-1).view(np.int32)
+
+    def pack_table(self, levels: NDArray[np.int8]) -> NDArray[np.int8]:
+        """A codebook's levels ``[<= 2**bits]`` as the kernel reads them."""
+        table = np.zeros(2**self.storage.bits, np.int8)
+        table[: len(levels)] = levels
+        return np.resize(table, TABLE)
 
     def _merged(self, codes: NDArray[np.int8]) -> NDArray[np.int8]:
         """Groups side by side as blocks of a block-diagonal weight, input channels padded to the stored ones."""
@@ -319,42 +334,70 @@ class _Body:
     def _tile(self, at: _Tile, rows: int, columns: int, blocks: int) -> None:
         """Accumulate, requantize and store one tile."""
         kernel, lanes = self.kernel, self.kernel.isa.lanes
-        registers = {(y, x, j): register(lanes) for y in range(rows) for x in range(columns) for j in range(blocks)}
+        shares = kernel.storage.shares if kernel.tiling.in_place else 1
+        places = product(range(rows), range(columns), range(blocks), range(shares))
+        registers = {place: register(lanes) for place in places}
+        sums = {pixel: register(lanes) for pixel in product(range(rows), range(columns)) if shares > 1}
         channel = at.group * kernel._group_out + at.block * lanes
-        for (_, _, j), accumulator in registers.items():
-            store(accumulator, self._writer.bias(channel + j * lanes), 0, lanes)
-        self._accumulate(at, registers, blocks)
-        for (y, x, j), accumulator in registers.items():
+        zero = splat(int32(0), lanes)
+        for (_, _, j, share), accumulator in registers.items():
+            store(accumulator, self._writer.bias(channel + j * lanes) if share == shares - 1 else zero, 0, lanes)
+        for accumulator in sums.values():
+            store(accumulator, zero, 0, lanes)
+        self._accumulate(at, registers, sums, blocks)
+        for y, x, j in product(range(rows), range(columns), range(blocks)):
+            parts = [registers[y, x, j, share][ramp(0, lanes)] for share in range(shares)]
+            total = self._combined(parts, sums[y, x][ramp(0, lanes)]) if sums else parts[0]
             count = kernel.channels_in(at.block + j) if isinstance(at.block, int) else lanes
-            self._writer.write(accumulator[ramp(0, lanes)], at.batch, at.y + y, at.x + x, channel + j * lanes, count)
+            self._writer.write(total, at.batch, at.y + y, at.x + x, channel + j * lanes, count)
 
-    def _accumulate(self, at: _Tile, registers: Registers, blocks: int) -> None:
+    def _combined(self, parts: list[Expr], total: Expr) -> Expr:
+        """Accumulators of all shares, aligned, less what all but the top one count too much: 2**7 times ``total``."""
+        lanes, width = self.kernel.isa.lanes, self.kernel.storage.bits
+        value = parts[-1] - (total << splat(int32(7), lanes))
+        for share, part in enumerate(parts[:-1]):
+            value = value + (part << splat(int32(8 - width * (share + 1)), lanes))
+        return value
+
+    def _accumulate(self, at: _Tile, registers: Registers, sums: Sums, blocks: int) -> None:
         """Walk over all runs."""
         kernel, unroll = self.kernel, self.kernel.tiling.unroll
         kh, kw = kernel.shape.kernel
 
         def steps(tap: tuple[Expr, Expr], first: Expr) -> None:
             for u in range(unroll):
-                self._step(at, registers, blocks, tap, first * unroll + u)
+                self._step(at, registers, sums, blocks, tap, first * unroll + u)
 
         def run(i: Expr, j: Expr) -> None:
             loop(kernel._steps // unroll, partial(steps, (i, j)))
 
         loop(kh, lambda i: loop(1 if kernel._whole_rows else kw, partial(run, i)))
 
-    def _step(self, at: _Tile, registers: Registers, blocks: int, tap: tuple[Expr, Expr], step: Expr) -> None:
+    def _step(
+        self, at: _Tile, registers: Registers, sums: Sums, blocks: int, tap: tuple[Expr, Expr], step: Expr
+    ) -> None:
         """One packed step of every block against every pixel."""
         isa, storage = self.kernel.isa, self.kernel.storage
         packed = self._packed(at, blocks, tap, step)
-        pixels = sorted({(y, x) for y, x, _ in registers})
         for group in range(storage.groups):
-            weights = [storage.unpack(vectors, group, isa, self._table()) for vectors in packed]
-            for y, x in pixels:
+            share = group % storage.shares if sums else 0
+            weights = [
+                storage.unpack_in_place(vectors, group, isa)
+                if sums
+                else storage.unpack(vectors, group, isa, self._table())
+                for vectors in packed
+            ]
+            for y, x in sorted({(y, x) for y, x, _, _ in registers}):
                 start = self._activation(at, y, x, tap) + (step * storage.groups + group) * DOT
                 activations = splat(bits("int32", self._input[ramp(start, DOT)]), isa.lanes)
                 for j in range(blocks):
-                    accumulator = registers[y, x, j]
-                    store(accumulator, isa.dot(accumulator[ramp(0, isa.lanes)], activations, weights[j]), 0, isa.lanes)
+                    self._add(registers[y, x, j, share], activations, weights[j])
+                if sums and share < storage.shares - 1:
+                    self._add(sums[y, x], activations, splat(int32(0x01010101), isa.lanes))
+
+    def _add(self, accumulator: Any, activations: Expr, weights: Expr) -> None:
+        isa = self.kernel.isa
+        store(accumulator, isa.dot(accumulator[ramp(0, isa.lanes)], activations, weights), 0, isa.lanes)
 
     def _packed(self, at: _Tile, blocks: int, tap: tuple[Expr, Expr], step: Expr) -> list[list[Expr]]:
         """Packed vectors of each block's step."""
@@ -376,10 +419,8 @@ class _Body:
         column = (at.x + x) * shape.stride[1] + tap[1] * shape.dilation[1] - shape.padding[1]
         return pixel(shape.image, at.batch, row, column) + at.group * self.kernel._group_in
 
-    def _table(self) -> list[Expr]:
+    def _table(self) -> Expr:
         """The codebook, as :meth:`Isa.look_up` takes it."""
-        if self._table_buffer is None:
-            return []
-        if self.kernel.isa.name == "portable":
-            return [self._table_buffer[i] for i in range(2**self.kernel.storage.bits)]
-        return [self._table_buffer[ramp(0, DOT * self.kernel.isa.lanes)]]
+        if self._table_buffer is None or self.kernel.isa.name == "portable":
+            return self._table_buffer
+        return self._table_buffer[ramp(0, DOT * self.kernel.isa.lanes)]

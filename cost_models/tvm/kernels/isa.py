@@ -16,12 +16,12 @@ class Isa:
     """Vectors of int32 and what they can do.
 
     Attributes:
-        name: ``avx512_vnni``, ``avx2``, ``i8mm``, ``dotprod`` (Arm) or ``portable``.
+        name: ``avx512_vbmi`` (VNNI too), ``avx512_vnni``, ``avx2``, ``i8mm``, ``dotprod`` (Arm) or ``portable``.
         lanes: int32 values per vector.
         registers: Vector registers that accumulators may take.
     """
 
-    name: Literal["avx512_vnni", "avx2", "i8mm", "dotprod", "portable"]
+    name: Literal["avx512_vbmi", "avx512_vnni", "avx2", "i8mm", "dotprod", "portable"]
     lanes: int
     registers: int
 
@@ -44,7 +44,7 @@ class Isa:
             weights: Four bytes in every lane, as an int32 vector.
         """
         u8, s8 = f"uint8x{4 * self.lanes}", f"int8x{4 * self.lanes}"
-        if self.name == "avx512_vnni":
+        if self.name in ("avx512_vbmi", "avx512_vnni"):
             return intrinsic(
                 self.int32, "llvm.x86.avx512.vpdpbusd.512", accumulator, bits(u8, activations), bits(s8, weights)
             )
@@ -73,35 +73,36 @@ class Isa:
             accumulator = accumulator + intrinsic(self.int32, "llvm.x86.avx2.pmadd.wd", a, w)
         return accumulator
 
-    def look_up(self, table: list[Expr], codes: Expr) -> Expr:
-        """Replace every byte by the table's entry.
+    def look_up(self, table: Expr, codes: Expr, width: int) -> Expr:
+        """Replace every byte by the table's entry for its low ``width`` bits; what its other bits hold does not matter.
 
         Args:
-            table: For ``portable``, each entry as a scalar int8. Otherwise one vector: 16 entries, repeated.
-            codes: int32 vector of four codes per lane, each below 16.
+            table: int8 vector as long as the codes, or scalars for ``portable``: ``2**width`` entries, repeated.
+            codes: int32 vector of four codes per lane.
+            width: Bits per code, at most 4.
 
         Returns:
             int32 vector of four int8 values per lane.
         """
         s8 = f"int8x{4 * self.lanes}"
-        names = {
-            "avx512_vnni": "llvm.x86.avx512.pshuf.b.512",
-            "avx2": "llvm.x86.avx2.pshuf.b",
-            "i8mm": "llvm.aarch64.neon.tbl1.v16i8",
-            "dotprod": "llvm.aarch64.neon.tbl1.v16i8",
-        }
-        if self.name in names:
-            return bits(self.int32, intrinsic(s8, names[self.name], table[0], bits(s8, codes)))
+        if self.name == "avx512_vbmi":
+            return bits(self.int32, intrinsic(s8, "llvm.x86.avx512.permvar.qi.512", table, bits(s8, codes)))
+        codes = codes & splat(int32((2**width - 1) * 0x01010101), self.lanes)
+        if self.name != "portable":
+            names = {"avx512_vnni": "llvm.x86.avx512.pshuf.b.512", "avx2": "llvm.x86.avx2.pshuf.b"}
+            name = names.get(self.name, "llvm.aarch64.neon.tbl1.v16i8")
+            return bits(self.int32, intrinsic(s8, name, table, bits(s8, codes)))
         lanes = 4 * self.lanes
         value = splat(table[0], lanes)
-        for code, entry in enumerate(table[1:], start=1):
-            value = T.Select(bits(s8, codes) == splat(T.int8(code), lanes), splat(entry, lanes), value)
+        for code in range(1, 2**width):
+            value = T.Select(bits(s8, codes) == splat(T.int8(code), lanes), splat(table[code], lanes), value)
         return bits(self.int32, value)
 
 
 ISAS = {
     isa.name: isa
     for isa in (
+        Isa("avx512_vbmi", 16, 28),
         Isa("avx512_vnni", 16, 28),
         Isa("avx2", 8, 12),
         Isa("i8mm", 4, 24),

@@ -63,11 +63,17 @@ class WeightStorage:
         planes = PLANES[self.bits]
         return tuple(top - sum(planes[: i + 1]) for i in range(len(planes)))
 
-    def pack(self, codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    @property
+    def shares(self) -> int:
+        """Weights per byte, where one plane holds a whole weight; else 1."""
+        return 8 // self.bits if self.bits in (2, 4) and self.format == "uniform" else 1
+
+    def pack(self, codes: NDArray[np.int8], *, in_place: bool = False) -> NDArray[np.uint8]:
         """Pack steps of ``4 * groups`` weights.
 
         Args:
             codes: ``[..., groups, lanes, 4]``: two's complement of ``bits`` bits, -1 or 1, or indices into a codebook.
+            in_place: For :meth:`unpack_in_place`.
 
         Returns:
             ``[..., vectors, lanes, 4]``.
@@ -76,8 +82,11 @@ class WeightStorage:
             ValueError: If a code does not fit.
         """
         self._check(codes)
-        low = (codes < 0) if (self.bits, self.format) == (1, "uniform") else codes.astype(np.int32)
+        low = (codes < 0) if (self.bits, self.format) == (1, "uniform") else codes
         low = low.astype(np.int32) & (2**self.bits - 1)
+        if in_place:  # the sign bit of all but the top share is inverted: it then counts up from the lowest code
+            top = np.arange(self.groups) % self.shares == self.shares - 1
+            low ^= np.where(top, 0, 2 ** (self.bits - 1))[:, None, None]
         packed, below = [], self.bits
         for plane in PLANES[self.bits]:
             below -= plane
@@ -97,7 +106,7 @@ class WeightStorage:
             wrong = np.unique(codes[~fits])[:5].tolist()
             raise ValueError(f"Weight codes {wrong} do not fit in {self.bits} bits ({self.format}).")
 
-    def unpack(self, vectors: list[Expr], group: int, isa: Isa, table: list[Expr]) -> Expr:
+    def unpack(self, vectors: list[Expr], group: int, isa: Isa, table: Expr) -> Expr:
         """Bytes of one group of four weights per lane, from the packed vectors of its step.
 
         Args:
@@ -106,20 +115,31 @@ class WeightStorage:
             isa: Whose vectors they are.
             table: The codebook, as :meth:`Isa.look_up` takes it.
         """
-        value, base = None, 0
+        if self.bits == 8:
+            return vectors[group]
+        if self.format == "codebook" and len(PLANES[self.bits]) == 1:
+            share = 8 // self.bits
+            return isa.look_up(table, _shifted(vectors[group // share], -(group % share) * self.bits, isa), self.bits)
+        value, base = splat(int32(0x40404040 if self.bits == 1 else 0), isa.lanes), 0
         for plane, position in zip(PLANES[self.bits], self._positions, strict=True):
-            if plane == 8:
-                return vectors[0]
             share = 8 // plane
-            vector = vectors[base + group // share]
+            part = _shifted(vectors[base + group // share], position - (group % share) * plane, isa)
+            value = value | part & splat(int32((((1 << plane) - 1) << position) * 0x01010101), isa.lanes)
             base += self.groups // share
-            shift = position - (group % share) * plane
-            if shift:
-                amount = splat(int32(abs(shift)), isa.lanes)
-                vector = vector << amount if shift > 0 else vector >> amount
-            mask = ((1 << plane) - 1) << position
-            part = vector & splat(int32(mask * 0x01010101), isa.lanes)
-            value = part if value is None else value | part
-        if self.format == "codebook":
-            return isa.look_up(table, value)
-        return value | splat(int32(0x40404040), isa.lanes) if self.bits == 1 else value
+        return isa.look_up(table, value, self.bits) if self.format == "codebook" else value
+
+    def unpack_in_place(self, vectors: list[Expr], group: int, isa: Isa) -> Expr:
+        """Bytes of one group, not shifted: each is ``2**(bits * (group % shares))`` times the weight.
+
+        All but the top share count from the lowest code, so they are too large by ``2**(bits - 1)``.
+        """
+        mask = (2**self.bits - 1) << (self.bits * (group % self.shares))
+        return vectors[group // self.shares] & splat(int32(mask * 0x01010101), isa.lanes)
+
+
+def _shifted(vector: Expr, left: int, isa: Isa) -> Expr:
+    """Every int32 shifted left, or right by ``-left``."""
+    if not left:
+        return vector
+    amount = splat(int32(abs(left)), isa.lanes)
+    return vector << amount if left > 0 else vector >> amount
