@@ -4,17 +4,22 @@ from cost_models.bit_fusion import BitFusion
 from cost_models.cost import Cost, CostModel, bops, size_bytes
 from cost_models.device import load_device
 from cost_models.layer import FLOAT, FLOAT_BITS, BitConfig, LayerSpec, Precision
+from cost_models.network import INPUT, NetworkSpec, Operator, OperatorSpec
 from cost_models.roofline import Roofline
 from cost_models.support import require_supported
 
 __all__ = [
     "FLOAT",
     "FLOAT_BITS",
+    "INPUT",
     "BitConfig",
     "BitFusion",
     "Cost",
     "CostModel",
     "LayerSpec",
+    "NetworkSpec",
+    "Operator",
+    "OperatorSpec",
     "Precision",
     "Roofline",
     "bops",

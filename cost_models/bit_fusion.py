@@ -1,6 +1,5 @@
 """Bit Fusion: a systolic array whose 8-bit multipliers split into narrower ones (Sharma et al., ISCA 2018)."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Literal, Self
@@ -13,6 +12,7 @@ from cost_models.bit_fusion_tiling import Bulk, Counts, Work, tilings
 from cost_models.cost import Cost
 from cost_models.fields import DEVICE_FILE, Bits, Count, NonNegative, Positive
 from cost_models.layer import BitConfig, LayerSpec, Precision
+from cost_models.network import NetworkSpec
 from cost_models.support import require_supported
 
 PICO = 1e-12
@@ -99,6 +99,11 @@ class BitFusion:
         """Always modelled."""
         return "modelled"
 
+    @property
+    def additive(self) -> bool:
+        """Always: the simulator adds up layers."""
+        return True
+
     def precisions(self, layer: LayerSpec) -> tuple[Precision, ...]:
         """Every pair of stored widths, narrowest first."""
         return tuple(sorted({Precision(w, a) for w in self.weight_bits for a in self.activation_bits}))
@@ -169,7 +174,7 @@ class BitFusion:
             computed_as if computed_as != precision else None,
         )
 
-    def network_cost(self, layers: Sequence[LayerSpec], config: BitConfig) -> Cost:
+    def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
         """Nothing: the simulator adds up layers."""
         return Cost(0.0, 0.0)
 

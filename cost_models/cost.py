@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from cost_models.layer import FLOAT_BITS, BitConfig, LayerSpec, Precision
+from cost_models.network import NetworkSpec
 
 PARAMETER_BYTES = 4
 """Bytes of a bias (int32, or float32 in a float layer) and of a requantization scale."""
@@ -36,6 +37,7 @@ class CostModel(Protocol):
         name: Device, runtime and version.
         cost_source: ``"modelled"`` or ``"measured"``.
         batch: Images per inference; every cost is divided by it.
+        additive: Whether ``network_cost`` is the same for every configuration of a network.
         warnings: What a reader of the results must know, e.g. that a constant is an estimate.
     """
 
@@ -45,6 +47,8 @@ class CostModel(Protocol):
     def cost_source(self) -> Literal["modelled", "measured"]: ...
     @property
     def batch(self) -> int: ...
+    @property
+    def additive(self) -> bool: ...
     @property
     def warnings(self) -> Sequence[str]: ...
 
@@ -60,8 +64,8 @@ class CostModel(Protocol):
         """
         ...
 
-    def network_cost(self, layers: Sequence[LayerSpec], config: BitConfig) -> Cost:
-        """What the network costs per image beyond the sum of its layers, e.g. an overhead per inference."""
+    def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
+        """What the network costs per image beyond the sum of its layers: other operators, conversions, overheads."""
         ...
 
 

@@ -1,6 +1,5 @@
 """A device described by its compute rates per precision and its memory bandwidth."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +8,7 @@ from pydantic.dataclasses import dataclass
 from cost_models.cost import Cost
 from cost_models.fields import DEVICE_FILE, Bits, Count, NonNegative, Positive
 from cost_models.layer import FLOAT_BITS, BitConfig, LayerSpec, Precision
+from cost_models.network import NetworkSpec
 from cost_models.support import require_supported
 
 Op = Literal["conv2d", "linear", "depthwise"]
@@ -130,6 +130,11 @@ class Roofline:
         """Always modelled."""
         return "modelled"
 
+    @property
+    def additive(self) -> bool:
+        """Always: all that a network adds is an overhead."""
+        return True
+
     def precisions(self, layer: LayerSpec) -> tuple[Precision, ...]:
         """Pairs with a rate for the layer's op, narrowest first."""
         return tuple(sorted(Precision(*rate.pair) for rate in self.rates if _kind(layer) in rate.ops))
@@ -161,7 +166,7 @@ class Roofline:
             computed_as if computed_as != precision else None,
         )
 
-    def network_cost(self, layers: Sequence[LayerSpec], config: BitConfig) -> Cost:
+    def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
         """The overhead per inference, and the energy drawn during it."""
         latency_s = self.inference_overhead_s / self.batch
         if self.active_w is not None:

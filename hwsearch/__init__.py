@@ -9,7 +9,7 @@ The command line's steps as plain functions::
     device = load_device("device.yaml")
     costs = cost_table(network.layers, device)
     space = build_space(network.layers, device)
-    study = search_precisions(space, pricing(costs, network.layers, device), evaluate, n_trials=100)
+    study = search_precisions(space, pricing(costs, network.spec, device), evaluate, n_trials=100)
     trials = trials_table(study, space)
 """
 
@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "cost_models": "FLOAT BitConfig Cost CostModel LayerSpec Precision load_device",
+    "cost_models": "FLOAT BitConfig Cost CostModel LayerSpec NetworkSpec OperatorSpec Precision load_device",
     "hwsearch.compare": "compare_runs load_run",
     "hwsearch.costs": "cost_table pricing",
     "hwsearch.data": "Batches Dataset Preprocess stratified_halves",

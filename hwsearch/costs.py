@@ -1,15 +1,19 @@
 """Every (layer, precision) costed once, and whole configurations priced by looking costs up."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from cost_models import FLOAT, BitConfig, Cost, CostModel, LayerSpec, Precision, bops, size_bytes
+from cost_models import FLOAT, BitConfig, Cost, CostModel, LayerSpec, NetworkSpec, Precision, bops, size_bytes
 from hwsearch.pareto import COSTS
 from hwsearch.progress import track
 
-Price = Callable[[BitConfig], Mapping[str, float]]
-"""Costs of a configuration by name; NaN where the device does not know."""
+KEY = ["layer", "weight_bits", "activation_bits", "weight_format"]
+"""Index of a cost table."""
 
 
 def cost_table(layers: Sequence[LayerSpec], device: CostModel) -> pd.DataFrame:
@@ -20,7 +24,7 @@ def cost_table(layers: Sequence[LayerSpec], device: CostModel) -> pd.DataFrame:
         device: The target.
 
     Returns:
-        Indexed by (layer, weight_bits, activation_bits): ``weight_format``, ``latency_s`` and ``energy_j`` per image,
+        Indexed by (layer, weight_bits, activation_bits, weight_format): ``latency_s`` and ``energy_j`` per image,
         ``size_bytes``, ``bops``, the bits that are computed with, ``cost_source``, and the model's breakdown. Float
         costs are NaN unless the device runs floats.
     """
@@ -29,7 +33,7 @@ def cost_table(layers: Sequence[LayerSpec], device: CostModel) -> pd.DataFrame:
         for layer in track(layers, "pricing layers")
         for precision in sorted({*device.precisions(layer), FLOAT})
     ]
-    return pd.DataFrame(rows).set_index(["layer", "weight_bits", "activation_bits"])
+    return pd.DataFrame(rows).set_index(KEY)
 
 
 def _row(layer: LayerSpec, precision: Precision, device: CostModel) -> dict[str, object]:
@@ -56,35 +60,76 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def pricing(table: pd.DataFrame, layers: Sequence[LayerSpec], device: CostModel) -> Price:
+def pricing(table: pd.DataFrame, network: NetworkSpec, device: CostModel) -> "Pricing":
     """Price of a whole configuration: its layers' rows, plus what the network adds beyond their sum.
 
     Args:
         table: From :func:`cost_table`.
-        layers: The layers it was made from.
+        network: The network whose layers it was made from.
         device: The device it was made for.
-
-    Returns:
-        A function from a configuration to its latency_s and energy_j per image, size_bytes and bops. It raises
-        ValueError for a precision that the table lacks.
     """
-    columns = ["layer", "weight_bits", "activation_bits", "weight_format", *COSTS]
-    rows = {
-        (layer, Precision(weight_bits, activation_bits, weight_format)): tuple(values)
-        for layer, weight_bits, activation_bits, weight_format, *values in table.reset_index()[columns].to_numpy()
-    }
+    keys = [(layer, Precision(*precision)) for layer, *precision in table.index]
+    return Pricing(network, device, keys, table[list(COSTS)].to_numpy(dtype=float))
 
-    def price(config: BitConfig) -> dict[str, float]:
-        keys = list(config.items())
-        unknown = next((key for key in keys if key not in rows), None)
-        if unknown:
+
+@dataclass(frozen=True)
+class Pricing:
+    """Prices of whole configurations, one by one or many at once.
+
+    Attributes:
+        network: The network.
+        device: The device.
+        keys: Layer and precision of each row of the cost table.
+        costs: latency_s and energy_j per image, size_bytes and bops of each row, ``[rows, 4]``.
+    """
+
+    network: NetworkSpec
+    device: CostModel
+    keys: Sequence[tuple[str, Precision]]
+    costs: NDArray[np.float64]
+
+    def __call__(self, config: BitConfig) -> dict[str, float]:
+        """latency_s and energy_j per image, size_bytes and bops; NaN where the device does not know.
+
+        Raises:
+            ValueError: If the table lacks a precision.
+        """
+        rows = [self.row(layer, precision) for layer, precision in config.items()]
+        total = self.costs[rows].sum(axis=0) + self._extra(config)
+        return dict(zip(COSTS, total.tolist(), strict=True))
+
+    def row(self, layer: str, precision: Precision) -> int:
+        """Number of the cost table's row.
+
+        Raises:
+            ValueError: If the table lacks it.
+        """
+        if (layer, precision) not in self._rows:
             raise ValueError(
-                f"Hardware '{device.name}' has no cost for layer '{unknown[0]}' at {unknown[1]} with "
-                f"weight_format='{unknown[1].weight_format}'."
+                f"Hardware '{self.device.name}' has no cost for layer '{layer}' at {precision} with "
+                f"weight_format='{precision.weight_format}'."
             )
-        sums = [sum(column) for column in zip(*(rows[key] for key in keys), strict=True)]
-        extra = device.network_cost(layers, config)
-        extras = (_number(extra.latency_s), _number(extra.energy_j), 0.0, 0.0)
-        return {name: float(total + more) for name, total, more in zip(COSTS, sums, extras, strict=True)}
+        return self._rows[layer, precision]
 
-    return price
+    def many(self, rows: NDArray[np.int64]) -> pd.DataFrame:
+        """Prices of many candidates.
+
+        Args:
+            rows: A row number for each layer of each candidate, ``[candidates, layers]``.
+
+        Returns:
+            A row per candidate with the columns that a single price has.
+        """
+        alike = rows[:1] if self.device.additive else rows
+        extra = [self._extra(dict(self.keys[row] for row in candidate)) for candidate in alike.tolist()]
+        total = sum(self.costs[column] for column in rows.T) + np.reshape(extra, (-1, len(COSTS)))
+        return pd.DataFrame(total, columns=list(COSTS))
+
+    @cached_property
+    def _rows(self) -> Mapping[tuple[str, Precision], int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def _extra(self, config: BitConfig) -> NDArray[np.float64]:
+        """What the network adds, ``[4]``."""
+        cost = self.device.network_cost(self.network, config)
+        return np.array([_number(cost.latency_s), _number(cost.energy_j), 0, 0])

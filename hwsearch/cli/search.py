@@ -13,7 +13,7 @@ from rich.console import Console
 from cost_models import FLOAT, BitConfig, CostModel, Precision, load_device
 from hwsearch.cli.schema import SearchConfig
 from hwsearch.cli.setup import Task, build, calibrated, load_task
-from hwsearch.costs import Price, cost_table, pricing
+from hwsearch.costs import Pricing, cost_table, pricing
 from hwsearch.data import Batches, stratified_halves
 from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
 from hwsearch.front import pareto_table
@@ -52,7 +52,7 @@ class _Search:
     hardware: CostModel
     space: SearchSpace
     costs: pd.DataFrame
-    price: Price
+    price: Pricing
     constraints: tuple[Constraint, ...]
     study_name: str
     circumstances: Mapping[str, Any]
@@ -87,7 +87,7 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     space = build_space(layers, hardware, **config.space.arguments())
     check_n_trials(space, config.n_trials)
     costs = cost_table(layers, hardware)
-    price = pricing(costs, layers, hardware)
+    price = pricing(costs, task.network.spec, hardware)
     check_known(objectives, constraints, price(space.uniforms()[0]), hardware.name)
     check_reachable(space, price, constraints)
     circumstances = {

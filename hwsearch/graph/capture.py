@@ -17,9 +17,8 @@ from torch.fx import GraphModule, Interpreter, Node
 from cost_models import LayerSpec
 from hwsearch.graph.fold import fold_batch_norms
 from hwsearch.graph.network import Network, find_reads
+from hwsearch.graph.operators import EXAMPLE_BATCH
 from hwsearch.graph.ops import ASSERTIONS, COPIES, LAYERS, VIEWS, is_understood
-
-EXAMPLE_BATCH = 2  # torch.export specializes a dimension of size 1 instead of keeping it dynamic
 
 WEIGHT_NAME = re.compile(r"(^|[._])weight(_orig|_mask|_[gv])?$|[.]parametrizations[.]weight[.]original\d?$")
 """What follows a layer's name in that of its weights: also after pruning, weight norm and spectral norm."""
@@ -169,7 +168,7 @@ def _trace_values(graph: GraphModule, example: Tensor) -> tuple[dict[str, Tensor
                 constants[n.name] = value.detach().clone()
             if isinstance(value, Tensor):
                 shapes[n.name] = tuple(value.shape)
-                n.meta["dtype"] = value.dtype
+                n.meta["dtype"], n.meta["shape"] = value.dtype, tuple(value.shape)
             return value
 
     with torch.no_grad():

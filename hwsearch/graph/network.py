@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from cost_models import LayerSpec
+from cost_models import LayerSpec, NetworkSpec
+from hwsearch.graph.operators import network_spec
 from hwsearch.graph.ops import ARITHMETIC
 
 
@@ -52,6 +53,11 @@ class Network:
     def weight(self, layer: str) -> Tensor:
         """Folded float weights, ``[O, I / groups, kh, kw]`` or ``[O, I]``."""
         return parameter(self.graph, self.node(layer), 1)
+
+    @cached_property
+    def spec(self) -> NetworkSpec:
+        """Everything that costs something: layers, other operators, and who reads whose result."""
+        return network_spec(self.graph, self.layers, self.nodes)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cost_models import BitFusion, LayerSpec, Precision, load_device
+from cost_models import BitFusion, LayerSpec, NetworkSpec, Precision, load_device
 from cost_models.bit_fusion_tiling import Counts
 
 ROOT = Path(__file__).parents[2]
@@ -296,5 +296,5 @@ def test_kernel_larger_than_the_buffers_names_the_layer(device: BitFusion) -> No
 
 
 def test_network_adds_nothing_to_its_layers(device: BitFusion) -> None:
-    cost = device.network_cost([], {})
+    cost = device.network_cost(NetworkSpec.chain([]), {})
     assert (cost.latency_s, cost.energy_j) == (0.0, 0.0)

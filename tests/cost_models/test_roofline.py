@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_models import FLOAT, LayerSpec, Precision, Roofline, load_device
+from cost_models import FLOAT, LayerSpec, NetworkSpec, Precision, Roofline, load_device
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT.parent / "shared" / "fixtures" / "hawq_t4_kernels_resnet18.csv"
@@ -76,7 +76,7 @@ def test_unknown_energy_stays_unknown() -> None:
     rates = [{"weight_bits": 8, "activation_bits": 8, "macs_per_s": 2e9}]
     device = Roofline(**FIELDS | {"rates": rates, "memory_pj_per_bit": None, "static_w": 0.0})
     assert device.layer_cost(CONV, Precision(8, 8)).energy_j is None
-    assert device.network_cost([CONV], {}).energy_j is None
+    assert device.network_cost(NetworkSpec.chain([CONV]), {}).energy_j is None
 
 
 def test_active_power_times_latency() -> None:
@@ -84,11 +84,11 @@ def test_active_power_times_latency() -> None:
     device = Roofline(**FIELDS | {"rates": rates, "memory_pj_per_bit": None, "static_w": 0.0, "active_w": 3.0})
     cost = device.layer_cost(CONV, Precision(8, 8))
     assert cost.energy_j == pytest.approx(3.0 * cost.latency_s)
-    assert device.network_cost([CONV], {}).energy_j == pytest.approx(3.0 * 1e-3 / 2)
+    assert device.network_cost(NetworkSpec.chain([CONV]), {}).energy_j == pytest.approx(3.0 * 1e-3 / 2)
 
 
 def test_network_adds_its_overhead_once() -> None:
-    cost = Roofline(**FIELDS).network_cost([CONV, DEPTHWISE], {})
+    cost = Roofline(**FIELDS).network_cost(NetworkSpec.chain([CONV, DEPTHWISE]), {})
     assert cost.latency_s == pytest.approx(1e-3 / 2)
     assert cost.energy_j == pytest.approx(0.5 * 1e-3 / 2)
 

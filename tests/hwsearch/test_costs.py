@@ -3,13 +3,27 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_models import FLOAT, BitConfig, Cost, LayerSpec, Precision, Roofline, bops, load_device, size_bytes
+from cost_models import (
+    FLOAT,
+    BitConfig,
+    Cost,
+    LayerSpec,
+    NetworkSpec,
+    Precision,
+    Roofline,
+    bops,
+    load_device,
+    size_bytes,
+)
 from hwsearch.costs import cost_table, pricing
 
 LAYERS = (
@@ -17,6 +31,7 @@ LAYERS = (
     LayerSpec("dw", "conv2d", 16, 16, (3, 3), groups=16, in_size=(8, 8), out_size=(6, 6)),
     LayerSpec("fc", "linear", 16, 10),
 )
+NETWORK = NetworkSpec.chain(LAYERS)
 BITFUSION = load_device(Path(__file__).parents[2] / "conf" / "hardware" / "bitfusion_isca_2018.yaml")
 
 # Round numbers: no real device. Depthwise layers run at 8 bits only, and floats nowhere.
@@ -53,13 +68,12 @@ SUMS = ("latency_s", "energy_j", "size_bytes", "bops")
 def test_rows_are_all_precisions_of_the_device_and_float(device):
     table = cost_table(LAYERS, device)
     expected = [
-        (layer.name, precision.weight_bits, precision.activation_bits)
+        (layer.name, precision.weight_bits, precision.activation_bits, "uniform")
         for layer in LAYERS
         for precision in sorted({*device.precisions(layer), FLOAT})
     ]
     assert list(table.index) == expected
     assert set(table["cost_source"]) == {"modelled"}
-    assert set(table["weight_format"]) == {"uniform"}
 
 
 @pytest.mark.parametrize("device", [ROOFLINE, WITH_FLOAT, BITFUSION], ids=lambda device: device.name)
@@ -67,7 +81,7 @@ def test_each_row_holds_what_the_device_answers(device):
     table = cost_table(LAYERS, device)
     for layer in LAYERS:
         for precision in device.precisions(layer):
-            row = table.loc[layer.name, precision.weight_bits, precision.activation_bits]
+            row = table.loc[layer.name, precision.weight_bits, precision.activation_bits, "uniform"]
             cost = device.layer_cost(layer, precision)
             assert (row["latency_s"], row["energy_j"]) == (cost.latency_s, cost.energy_j)
             assert (row["size_bytes"], row["bops"]) == (size_bytes(layer, precision), bops(layer, precision))
@@ -78,12 +92,12 @@ def test_each_row_holds_what_the_device_answers(device):
 
 
 def test_float_costs_are_unknown_unless_the_device_runs_floats():
-    unknown = cost_table(LAYERS, ROOFLINE).loc["conv", 32, 32]
+    unknown = cost_table(LAYERS, ROOFLINE).loc["conv", 32, 32, "uniform"]
     assert math.isnan(unknown["latency_s"]) and math.isnan(unknown["energy_j"])
     assert math.isnan(unknown["computed_weight_bits"])
     assert unknown["size_bytes"] == 4 * (3 * 16 * 9 + 16)
     assert unknown["bops"] == 32 * 32 * LAYERS[0].macs
-    known = cost_table(LAYERS, WITH_FLOAT).loc["conv", 32, 32]
+    known = cost_table(LAYERS, WITH_FLOAT).loc["conv", 32, 32, "uniform"]
     assert known["latency_s"] == pytest.approx(LAYERS[0].macs / 1e8)
 
 
@@ -97,15 +111,18 @@ TABLE = cost_table(LAYERS, ROOFLINE)
 
 @given(configs())
 def test_a_price_is_the_sum_of_its_rows_and_what_the_network_adds(config):
-    price = pricing(TABLE, LAYERS, ROOFLINE)(config)
-    rows = [TABLE.loc[name, precision.weight_bits, precision.activation_bits] for name, precision in config.items()]
+    price = pricing(TABLE, NETWORK, ROOFLINE)(config)
+    rows = [
+        TABLE.loc[name, precision.weight_bits, precision.activation_bits, "uniform"]
+        for name, precision in config.items()
+    ]
     added = {"latency_s": 0.5, "energy_j": 2.0 * 0.5}  # the overhead, and static_w during it
     assert price == pytest.approx({name: sum(row[name] for row in rows) + added.get(name, 0) for name in SUMS})
 
 
 @given(configs())
 def test_sizes_and_bops_are_closed_forms_and_exact(config):
-    price = pricing(TABLE, LAYERS, ROOFLINE)(config)
+    price = pricing(TABLE, NETWORK, ROOFLINE)(config)
     widths = {layer: config[layer.name] for layer in LAYERS}
     assert price["bops"] == sum(layer.macs * p.weight_bits * p.activation_bits for layer, p in widths.items())
     packed = sum(math.ceil(layer.weight_count * p.weight_bits / 8) for layer, p in widths.items())
@@ -114,12 +131,12 @@ def test_sizes_and_bops_are_closed_forms_and_exact(config):
 
 @given(configs())
 def test_the_order_of_layers_does_not_matter(config):
-    price = pricing(TABLE, LAYERS, ROOFLINE)
+    price = pricing(TABLE, NETWORK, ROOFLINE)
     assert price(dict(reversed(config.items()))) == pytest.approx(price(config))  # float64 sums in another order
 
 
 def test_the_float_network_has_a_size_and_unknown_costs():
-    price = pricing(TABLE, LAYERS, ROOFLINE)({layer.name: FLOAT for layer in LAYERS})
+    price = pricing(TABLE, NETWORK, ROOFLINE)({layer.name: FLOAT for layer in LAYERS})
     assert math.isnan(price["latency_s"]) and math.isnan(price["energy_j"])
     assert price["size_bytes"] == 4 * sum(layer.weight_count + layer.out_channels for layer in LAYERS)
     assert price["bops"] == 1024 * sum(layer.macs for layer in LAYERS)
@@ -128,7 +145,7 @@ def test_the_float_network_has_a_size_and_unknown_costs():
 def test_unknown_energy_is_nan_and_leaves_latency_known():
     rates = [{"weight_bits": 8, "activation_bits": 8, "macs_per_s": 2e9}]
     device = Roofline(name="plain", batch=1, rates=rates, memory_bytes_per_s=1e8, output_bits=8, overlap="sum")
-    price = pricing(cost_table(LAYERS, device), LAYERS, device)({layer.name: Precision(8, 8) for layer in LAYERS})
+    price = pricing(cost_table(LAYERS, device), NETWORK, device)({layer.name: Precision(8, 8) for layer in LAYERS})
     assert math.isnan(price["energy_j"])
     assert price["latency_s"] > 0
 
@@ -143,7 +160,7 @@ def test_unknown_energy_is_nan_and_leaves_latency_known():
 def test_a_precision_that_the_table_lacks_is_named_with_its_layer(precision, shown):
     config = {layer.name: Precision(8, 8) for layer in LAYERS} | {"dw": precision}
     with pytest.raises(ValueError) as error:
-        pricing(TABLE, LAYERS, ROOFLINE)(config)
+        pricing(TABLE, NETWORK, ROOFLINE)(config)
     assert str(error.value) == f"Hardware 'example' has no cost for layer 'dw' at {shown}."
 
 
@@ -154,6 +171,7 @@ class TwoFormats:
     name: str = "two formats"
     cost_source: str = "measured"
     batch: int = 1
+    additive: bool = True
     warnings: Sequence[str] = ()
 
     def precisions(self, layer: LayerSpec) -> Sequence[Precision]:
@@ -162,16 +180,37 @@ class TwoFormats:
     def layer_cost(self, layer: LayerSpec, precision: Precision) -> Cost:
         return Cost(2.0 if precision.weight_format == "codebook" else 1.0, None)
 
-    def network_cost(self, layers: Sequence[LayerSpec], config: BitConfig) -> Cost:
+    def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
         return Cost(0.0, None)
 
 
 def test_formats_of_one_width_have_their_own_prices():
     device = TwoFormats()
     table = cost_table(LAYERS, device)
-    assert list(table.loc["fc"]["weight_format"]) == ["codebook", "uniform", "uniform"]
+    assert [weight_format for *_, weight_format in table.loc["fc"].index] == ["codebook", "uniform", "uniform"]
     assert set(table["cost_source"]) == {"measured"}
-    price = pricing(table, LAYERS, device)
+    price = pricing(table, NETWORK, device)
     uniform = {layer.name: Precision(4, 8) for layer in LAYERS}
     assert price(uniform)["latency_s"] == 3
     assert price(uniform | {"fc": Precision(4, 8, "codebook")})["latency_s"] == 4
+
+
+@dataclass(frozen=True)
+class Converting(TwoFormats):
+    """Every layer with codebooks converts its input, which the network adds."""
+
+    additive: bool = False
+
+    def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
+        return Cost(10.0 * sum(precision.weight_format == "codebook" for precision in config.values()), None)
+
+
+@pytest.mark.parametrize("device", [ROOFLINE, BITFUSION, Converting()], ids=lambda device: device.name)
+def test_many_candidates_cost_what_each_costs_alone(device):
+    price = pricing(cost_table(LAYERS, device), NETWORK, device)
+    configs = [
+        dict(zip([layer.name for layer in LAYERS], choice, strict=True))
+        for choice in product(*map(device.precisions, LAYERS))
+    ][:200]
+    rows = np.array([[price.row(layer, precision) for layer, precision in config.items()] for config in configs])
+    pd.testing.assert_frame_equal(price.many(rows), pd.DataFrame([price(config) for config in configs]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cost_models import BitConfig, CostModel, LayerSpec, load_device
+from cost_models import BitConfig, CostModel, LayerSpec, NetworkSpec, load_device
 from hwsearch.costs import cost_table, pricing
 from hwsearch.search import SearchSpace, build_space, canonical
 
@@ -81,10 +81,10 @@ def small(bit_fusion: CostModel) -> Problem:
     """Three layers at W{2,4,8}A{4,8}: 216 configurations, five of them uniform."""
     costs = cost_table(LAYERS, bit_fusion)
     space = build_space(LAYERS, bit_fusion, weight_bits=[2, 4, 8], activation_bits=[4, 8])
-    return Problem(bit_fusion, space, pricing(costs, LAYERS, bit_fusion))
+    return Problem(bit_fusion, space, pricing(costs, NetworkSpec.chain(LAYERS), bit_fusion))
 
 
 @pytest.fixture(scope="session")
 def tiny(t4: CostModel) -> Problem:
     """Three layers at W4A4 or W8A8: eight configurations, two of them uniform."""
-    return Problem(t4, build_space(LAYERS, t4), pricing(cost_table(LAYERS, t4), LAYERS, t4))
+    return Problem(t4, build_space(LAYERS, t4), pricing(cost_table(LAYERS, t4), NetworkSpec.chain(LAYERS), t4))

@@ -11,7 +11,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from cost_models import Precision, load_device
+from cost_models import NetworkSpec, Precision, load_device
 from hwsearch.costs import cost_table, pricing
 from hwsearch.search import (
     Constraint,
@@ -86,7 +86,9 @@ def test_every_sampler_exhausts_a_small_space_and_stops(make_sampler, layers, bi
     # A sampler does not know which configurations were judged: most of its last suggestions are duplicates. Of the 16,
     # TPE and GP choose the first ten at random.
     space = build_space(layers[:2], bit_fusion, weight_bits=[4, 8], activation_bits=[4, 8])
-    problem = Problem(bit_fusion, space, pricing(cost_table(layers[:2], bit_fusion), layers[:2], bit_fusion))
+    problem = Problem(
+        bit_fusion, space, pricing(cost_table(layers[:2], bit_fusion), NetworkSpec.chain(layers[:2]), bit_fusion)
+    )
     study = run(problem, judge, make_sampler=make_sampler, n_trials=1000)
     check(study, problem, judge, 16)
     assert len(study.trials) <= 4 * 16  # three duplicates in a row, then a neighbour that is none
@@ -98,7 +100,7 @@ def test_every_sampler_exhausts_a_space_of_irregular_pairs(make_sampler, layers,
     device = load_device({"_target_": "cost_models.Roofline", "name": "npu", "rates": rates, **roof})
     # The parameters of W4A4, which the device lacks, stand for W4A8 once more.
     space = build_space(layers[:2], device)
-    problem = Problem(device, space, pricing(cost_table(layers[:2], device), layers[:2], device))
+    problem = Problem(device, space, pricing(cost_table(layers[:2], device), NetworkSpec.chain(layers[:2]), device))
     check(run(problem, judge, make_sampler=make_sampler, n_trials=10), problem, judge, 9)
 
 
@@ -149,7 +151,7 @@ def test_duplicates_are_told_apart_and_not_judged(tiny, judge):
 
 def test_a_space_of_one_configuration_is_judged_once(layers, t4, judge):
     space = build_space(layers, t4, weight_bits=[8])
-    study = search_precisions(space, pricing(cost_table(layers, t4), layers, t4), judge, n_trials=10)
+    study = search_precisions(space, pricing(cost_table(layers, t4), NetworkSpec.chain(layers), t4), judge, n_trials=10)
     assert judge.calls == {canonical(dict.fromkeys([layer.name for layer in layers], Precision(8, 8))): 1}
     assert len(study.trials) == 1
 
