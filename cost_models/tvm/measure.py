@@ -1,0 +1,224 @@
+"""Latency of compiled kernels, on a machine that is not always equally fast.
+
+Rounds go over all kernels, so that a slow spell meets each of them. Within a round a kernel's time is a low percentile
+of its samples, since disturbances only ever add time; over rounds it is the median. Beside each kernel the reference
+kernel is timed: while that is not as fast as usual, the machine is busy elsewhere or its clock has changed, and the
+kernel is timed again.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Annotated, Any
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from cost_models.fields import DEVICE_FILE, Count, NonNegative, Positive
+from cost_models.tvm import driver
+from cost_models.tvm.reference import reference_kernel, seeds
+from cost_models.tvm.runner import Runner
+
+THREADS = 1
+"""Kernels are serial code."""
+
+REFERENCE_SAMPLES = 5
+WARM_UPS = 3
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
+class Procedure:
+    """How often and how long kernels are timed.
+
+    Attributes:
+        rounds: Passes over all kernels.
+        samples: Timed samples of a kernel per round.
+        sample_s: Least duration of a sample; shorter kernels run several times in it.
+        percentile: Of a round's samples: the kernel's time in that round.
+        max_drift: A kernel is timed again if the reference kernel beside it differs from its median by this share.
+        max_repetitions: How often a kernel is timed again within a round, before the least drift is accepted.
+        rotated_bytes: Memory touched before a copy of the weights is used again; None: twice the L2 cache.
+        cold_bytes: The same for the cold latency: more than the last-level cache.
+    """
+
+    rounds: Count = 7
+    samples: Count = 10
+    sample_s: Positive = 2e-3
+    percentile: Annotated[float, Field(ge=0, le=100)] = 20
+    max_drift: Positive = 0.05
+    max_repetitions: Annotated[int, Field(ge=0)] = 3
+    rotated_bytes: Count | None = None
+    cold_bytes: Count = 64 << 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kernel to be timed.
+
+    Attributes:
+        module: ``driver.rotating(kernel, rotated)``, compiled and loaded by the runner.
+        arrays: One array per parameter of the kernel, in a single copy.
+        rotated: Positions of the weights among ``arrays``.
+        memory_bound: Whether to time it with weights from memory as well.
+    """
+
+    module: Any
+    arrays: Sequence[NDArray[Any]]
+    rotated: Collection[int]
+    memory_bound: bool = False
+
+    def copies(self, touched_bytes: int) -> int:
+        """Copies of the weights, so that calls touch ``touched_bytes`` before they use the same copy again."""
+        return -(-touched_bytes // sum(array.nbytes for array in self.arrays)) if self.rotated else 1
+
+
+@checked_dataclass(frozen=True)
+class Measurement:
+    """What timing a kernel gave.
+
+    Attributes:
+        latency_s: Median over rounds, with weights outside the L2 cache.
+        spread: Interquartile range over rounds, as a share of the median.
+        cold_latency_s: The same with weights from memory, where asked for.
+        reference_s: Median time of the reference kernel beside this one.
+        drifted_rounds: Rounds in which the reference kernel's drift was not accepted, but not overcome either.
+        rounds: Rounds.
+        threads: Threads that the kernel used.
+        date: When, in UTC.
+    """
+
+    latency_s: Positive
+    spread: NonNegative
+    cold_latency_s: Positive | None
+    reference_s: Positive
+    drifted_rounds: Annotated[int, Field(ge=0)]
+    rounds: Count
+    threads: Count
+    date: datetime
+
+
+def measure(
+    subjects: Sequence[Subject],
+    runner: Runner,
+    procedure: Procedure,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Measurement]:
+    """Time kernels beside each other and beside the reference kernel.
+
+    Args:
+        subjects: Kernels, loaded by ``runner``.
+        runner: The machine.
+        procedure: How often and how long.
+        progress: Called with (timings done, all of them).
+    """
+    reference = _Reference(runner)
+    memory_bound = [subject for subject in subjects if subject.memory_bound]
+    total = procedure.rounds * (len(subjects) + len(memory_bound))
+    done = count(1)
+
+    def time(some: Sequence[Subject], touched_bytes: int) -> list[_Rounds]:
+        samplers = [_sampler(subject, touched_bytes, runner, procedure) for subject in some]
+        rounds: list[_Rounds] = [[] for _ in some]
+        for _ in range(procedure.rounds):
+            for sampler, of_one in zip(samplers, rounds, strict=True):
+                of_one.append(time_until_calm(sampler, reference.time, reference.drift, procedure))
+                progress(next(done), total)
+        return rounds
+
+    warm = time(subjects, procedure.rotated_bytes or 2 * runner.l2_bytes)
+    # One after another, since all these copies together could exceed the memory.
+    cold = [_median(*time([s], procedure.cold_bytes)) if s.memory_bound else None for s in subjects]
+    return [_measurement(rounds, cold_s, reference, procedure) for rounds, cold_s in zip(warm, cold, strict=True)]
+
+
+def time_until_calm(
+    kernel: Callable[[], float],
+    reference: Callable[[], float],
+    drift: Callable[[float], float],
+    procedure: Procedure,
+) -> tuple[float, float]:
+    """Time a kernel between two timings of the reference, again while one of these has drifted.
+
+    Args:
+        kernel: Times the kernel.
+        reference: Times the reference kernel.
+        drift: How far a time of the reference is from the usual one, as a share.
+        procedure: What drift is accepted, and how many repetitions.
+
+    Returns:
+        The kernel's time in the attempt of least drift, and the time of the reference beside it that drifted more.
+    """
+    attempts = []
+    before = reference()
+    for _ in range(1 + procedure.max_repetitions):
+        kernel_s, after = kernel(), reference()
+        drifted = max(before, after, key=drift)
+        attempts.append((drift(drifted), kernel_s, drifted))
+        if drift(drifted) <= procedure.max_drift:
+            break
+        before = after
+    _, kernel_s, reference_s = min(attempts)
+    return kernel_s, reference_s
+
+
+_Rounds = list[tuple[float, float]]
+"""Per round a kernel's time and the reference kernel's, in seconds."""
+
+
+class _Reference:
+    """The reference kernel on a machine, and all its times."""
+
+    def __init__(self, runner: Runner) -> None:
+        module = runner.load(driver.compile(driver.standalone(reference_kernel()), runner.target.attributes))
+        self._evaluator = module.time_evaluator("main", runner.device, number=1, repeat=REFERENCE_SAMPLES)
+        self._state = tvm.runtime.tensor(seeds(), device=runner.device)
+        self._times: list[float] = []
+
+    def time(self) -> float:
+        self._times.append(float(np.median(self._evaluator(self._state).results)))
+        return self._times[-1]
+
+    def drift(self, time_s: float) -> float:
+        return float(abs(time_s / np.median(self._times) - 1))
+
+
+def _sampler(subject: Subject, touched_bytes: int, runner: Runner, procedure: Procedure) -> Callable[[], float]:
+    """A function that times the kernel for a round; it holds the arguments, and has warmed up."""
+    copies = subject.copies(touched_bytes)
+    arguments = [
+        tvm.runtime.tensor(driver.repeat(a, copies) if i in subject.rotated else a.reshape(-1), device=runner.device)
+        for i, a in enumerate(subject.arrays)
+    ]
+
+    def run(number: int, repeat: int) -> Sequence[float]:
+        evaluator = subject.module.time_evaluator("main", runner.device, number=number, repeat=repeat)
+        results: Sequence[float] = evaluator(*arguments).results
+        return results
+
+    number = max(1, round(procedure.sample_s / min(run(1, WARM_UPS))))
+    return lambda: float(np.percentile(run(number, procedure.samples), procedure.percentile)) / copies
+
+
+def _median(rounds: _Rounds) -> float:
+    return float(np.median([time_s for time_s, _ in rounds]))
+
+
+def _measurement(
+    rounds: _Rounds, cold_latency_s: float | None, reference: _Reference, procedure: Procedure
+) -> Measurement:
+    times, references = zip(*rounds, strict=True)
+    low, median, high = np.percentile(times, [25, 50, 75])
+    return Measurement(
+        latency_s=float(median),
+        spread=float((high - low) / median),
+        cold_latency_s=cold_latency_s,
+        reference_s=float(np.median(references)),
+        drifted_rounds=sum(reference.drift(time_s) > procedure.max_drift for time_s in references),
+        rounds=len(rounds),
+        threads=THREADS,
+        date=datetime.now(UTC),
+    )
