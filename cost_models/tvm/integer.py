@@ -5,15 +5,18 @@ An accumulator is the int32 sum of products plus the bias. Two ways lead from it
 * ``float32``: multiply by a float32 scale, round to nearest (ties to even).
 * ``fixed_point``: multiply by an integer below 2**31, shift right, round half up; integer arithmetic only, after
   Jacob et al. 2018 (arXiv:1712.05877, section 2.2), with one rounding instead of their two.
+
+The sum of two tensors is the same integer arithmetic for both.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Int32 = NDArray[np.int32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 Requantization = Literal["float32", "fixed_point"]
 
 INT32 = np.iinfo(np.int32)
@@ -104,6 +107,53 @@ def round_fixed_point(accumulator: Int32, scale: FixedPoint) -> NDArray[np.int64
     return (product + (np.int64(1) << (shift - 1))) >> shift
 
 
+def requantize(
+    accumulator: Int32, scale: NDArray[np.float64], requantization: Requantization
+) -> NDArray[np.floating | np.integer]:
+    """Accumulators times their scale, rounded to whole numbers in one of the two ways.
+
+    Args:
+        accumulator: ``[..., O]``.
+        scale: ``[O]`` or ``[1]``.
+        requantization: ``"float32"`` or ``"fixed_point"``.
+    """
+    if requantization == "float32":
+        return round_float32(accumulator, scale.astype(np.float32))
+    return round_fixed_point(accumulator, fixed_point(scale))
+
+
+def round_sum(left: Int32, right: Int32, ratios: tuple[int, int, int]) -> Int32:
+    """``floor((left * ma + right * mb) / 2**shift + 1/2)`` of integers less their zero points, in 32 bits.
+
+    Args:
+        left: Any shape.
+        right: The same shape.
+        ratios: ``(ma, mb, shift)`` of :func:`fixed_ratios`.
+    """
+    left_ratio, right_ratio, shift = ratios
+    total = left.astype(np.int32) * left_ratio + right.astype(np.int32) * right_ratio
+    return (total + (1 << (shift - 1))) >> shift
+
+
+def windows(
+    x: NDArray[Scalar], kernel: tuple[int, int], stride: tuple[int, int] = (1, 1), dilation: tuple[int, int] = (1, 1)
+) -> NDArray[Scalar]:
+    """Every position of a window over images.
+
+    Args:
+        x: ``[N, H, W, C]``.
+        kernel: (height, width).
+        stride: (vertical, horizontal).
+        dilation: (vertical, horizontal).
+
+    Returns:
+        A view ``[N, OH, OW, C, kh, kw]``.
+    """
+    spans = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
+    every = np.lib.stride_tricks.sliding_window_view(x, spans, axis=(1, 2))
+    return every[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
+
+
 def convolve(
     x: NDArray[np.uint8],
     weight: NDArray[np.int8],
@@ -129,21 +179,32 @@ def convolve(
     Raises:
         OverflowError: If a sum does not fit in int32.
     """
-    out_channels, kh, kw, group_in = weight.shape
-    group_out = out_channels // groups
-    batch, height, width, _ = x.shape
-    out_h = (height - (kh - 1) * dilation[0] - 1) // stride[0] + 1
-    out_w = (width - (kw - 1) * dilation[1] - 1) // stride[1] + 1
-    total = np.zeros((batch, out_h, out_w, groups, group_out))  # float64 holds these integers exactly
-    for i in range(kh):
-        for j in range(kw):
-            rows = slice(i * dilation[0], i * dilation[0] + (out_h - 1) * stride[0] + 1, stride[0])
-            columns = slice(j * dilation[1], j * dilation[1] + (out_w - 1) * stride[1] + 1, stride[1])
-            taps = x[:, rows, columns].reshape(batch, out_h, out_w, groups, 1, group_in).astype(np.float64)
-            # [groups, group_in, group_out]
-            w = weight[:, i, j].reshape(groups, group_out, group_in).transpose(0, 2, 1).astype(np.float64)
-            total += (taps @ w)[..., 0, :]
-    return to_int32(total.reshape(batch, out_h, out_w, out_channels) + bias)
+    out_channels, *kernel, group_in = weight.shape
+    taps = windows(x, (kernel[0], kernel[1]), stride, dilation)
+    batch, out_h, out_w, _, kh, kw = taps.shape
+    # [N, OH, OW, C, kh, kw] -> [groups, N*OH*OW, C/groups*kh*kw]
+    columns = taps.reshape(batch * out_h * out_w, groups, group_in * kh * kw).transpose(1, 0, 2)
+    # [O, kh, kw, C/groups] -> [groups, C/groups*kh*kw, O/groups]
+    rows = weight.transpose(0, 3, 1, 2).reshape(groups, out_channels // groups, -1).transpose(0, 2, 1)
+    largest = int(x.max(initial=0)) * np.abs(weight.astype(np.int64)).sum((1, 2, 3)).max(initial=0)
+    exact = (
+        np.float32 if largest < 2 ** np.finfo(np.float32).nmant else np.float64
+    )  # whole numbers in every partial sum
+    total = columns.astype(exact) @ rows.astype(exact)  # [groups, N*OH*OW, O/groups]
+    total = total.transpose(1, 0, 2).reshape(batch, out_h, out_w, out_channels)
+    return to_int32(total.astype(np.float64) + bias)
+
+
+def sum_windows(x: Int32, kernel: tuple[int, int], stride: tuple[int, int]) -> Int32:
+    """Sum over every position of a window, ``[N, H, W, C]`` to ``[N, OH, OW, C]``."""
+    total: Int32 = windows(x, kernel, stride).sum((-2, -1), dtype=np.int32)
+    return total
+
+
+def max_windows(x: NDArray[np.uint8], kernel: tuple[int, int], stride: tuple[int, int]) -> NDArray[np.uint8]:
+    """Largest over every position of a window, ``[N, H, W, C]`` to ``[N, OH, OW, C]``."""
+    largest: NDArray[np.uint8] = windows(x, kernel, stride).max((-2, -1))
+    return largest
 
 
 def to_int32(value: NDArray[np.floating | np.integer]) -> Int32:
