@@ -54,6 +54,10 @@ class Procedure:
     rotated_bytes: Count | None = None
     cold_bytes: Count = 64 << 20
 
+    def touched_bytes(self, runner: Runner) -> int:
+        """``rotated_bytes``, or what the machine's L2 cache asks for."""
+        return self.rotated_bytes or 2 * runner.l2_bytes
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -121,15 +125,15 @@ def measure(
     done = count(1)
 
     def time(some: Sequence[Subject], touched_bytes: int) -> list[_Rounds]:
-        samplers = [_sampler(subject, touched_bytes, runner, procedure) for subject in some]
+        samplers = [sampler(subject, touched_bytes, runner, procedure) for subject in some]
         rounds: list[_Rounds] = [[] for _ in some]
         for _ in range(procedure.rounds):
-            for sampler, of_one in zip(samplers, rounds, strict=True):
-                of_one.append(time_until_calm(sampler, reference.time, reference.drift, procedure))
+            for sample, of_one in zip(samplers, rounds, strict=True):
+                of_one.append(time_until_calm(sample, reference.time, reference.drift, procedure))
                 progress(next(done), total)
         return rounds
 
-    warm = time(subjects, procedure.rotated_bytes or 2 * runner.l2_bytes)
+    warm = time(subjects, procedure.touched_bytes(runner))
     # One after another, since all these copies together could exceed the memory.
     cold = [_median(*time([s], procedure.cold_bytes)) if s.memory_bound else None for s in subjects]
     return [_measurement(rounds, cold_s, reference, procedure) for rounds, cold_s in zip(warm, cold, strict=True)]
@@ -165,6 +169,30 @@ def time_until_calm(
     return kernel_s, reference_s
 
 
+def sampler(subject: Subject, touched_bytes: int, runner: Runner, procedure: Procedure) -> Callable[[], float]:
+    """Copy a kernel's arguments, warm up, and return the function that times it for a round.
+
+    Args:
+        subject: A kernel, loaded by ``runner``.
+        touched_bytes: Memory touched before a copy of the weights is used again.
+        runner: The machine.
+        procedure: Samples, their duration, and the percentile of them that the function returns in seconds.
+    """
+    copies = subject.copies(touched_bytes)
+    arguments = [
+        tvm.runtime.tensor(driver.repeat(a, copies) if i in subject.rotated else a.reshape(-1), device=runner.device)
+        for i, a in enumerate(subject.arrays)
+    ]
+
+    def run(number: int, repeat: int) -> Sequence[float]:
+        evaluator = subject.module.time_evaluator("main", runner.device, number=number, repeat=repeat)
+        results: Sequence[float] = evaluator(*arguments).results
+        return results
+
+    number = max(1, round(procedure.sample_s / min(run(1, WARM_UPS))))
+    return lambda: float(np.percentile(run(number, procedure.samples), procedure.percentile)) / copies
+
+
 _Rounds = list[tuple[float, float]]
 """Per round a kernel's time and the reference kernel's, in seconds."""
 
@@ -184,23 +212,6 @@ class _Reference:
 
     def drift(self, time_s: float) -> float:
         return float(abs(time_s / np.median(self._times) - 1))
-
-
-def _sampler(subject: Subject, touched_bytes: int, runner: Runner, procedure: Procedure) -> Callable[[], float]:
-    """A function that times the kernel for a round; it holds the arguments, and has warmed up."""
-    copies = subject.copies(touched_bytes)
-    arguments = [
-        tvm.runtime.tensor(driver.repeat(a, copies) if i in subject.rotated else a.reshape(-1), device=runner.device)
-        for i, a in enumerate(subject.arrays)
-    ]
-
-    def run(number: int, repeat: int) -> Sequence[float]:
-        evaluator = subject.module.time_evaluator("main", runner.device, number=number, repeat=repeat)
-        results: Sequence[float] = evaluator(*arguments).results
-        return results
-
-    number = max(1, round(procedure.sample_s / min(run(1, WARM_UPS))))
-    return lambda: float(np.percentile(run(number, procedure.samples), procedure.percentile)) / copies
 
 
 def _median(rounds: _Rounds) -> float:
