@@ -1,4 +1,4 @@
-"""A network whose weights and activations take the values that integers would give them."""
+"""A network whose weights, biases and activations take the values that integers would give them."""
 
 import copy
 import warnings
@@ -11,7 +11,7 @@ from cost_models import FLOAT, FLOAT_BITS, BitConfig, Precision
 from hwsearch.evaluate.bit_config import check_config
 from hwsearch.graph import Network
 from hwsearch.graph.network import parameter
-from hwsearch.quantize import ActivationGrid, ActivationRanges, LayerDatabase
+from hwsearch.quantize import ActivationGrid, ActivationRanges, LayerDatabase, quantize_bias
 
 OTHER_BITS = 8
 """Width of tensors that no layer reads: residual sums, pooled values."""
@@ -65,6 +65,9 @@ class FakeQuantNetwork:
             layer.name: parameter(self._graph, self._nodes[network.nodes[layer.name]], 1).clone()
             for layer in network.layers
         }
+        self._float_biases = {
+            layer.name: parameter(network.graph, network.node(layer.name), 2) for layer in network.layers if layer.bias
+        }
         self.configure({layer.name: FLOAT for layer in network.layers})
 
     def _insert_quantizers(self) -> dict[tuple[str, str | None], ActivationQuantizer]:
@@ -97,9 +100,12 @@ class FakeQuantNetwork:
         for (tensor, layer), quantizer in self._quantizers.items():
             bits = config[layer].activation_bits if layer else (OTHER_BITS if integer else FLOAT_BITS)
             quantizer.grid = self._grid(tensor, bits)
+        grids = {layer: quantizer.grid for (_, layer), quantizer in self._quantizers.items()}
         for layer, precision in config.items():
-            weight = parameter(self._graph, self._nodes[self.network.nodes[layer]], 1)
-            weight.copy_(self._weight(layer, precision))
+            node = self._nodes[self.network.nodes[layer]]
+            parameter(self._graph, node, 1).copy_(self._weight(layer, precision))
+            if layer in self._float_biases:
+                parameter(self._graph, node, 2).copy_(self._bias(layer, precision, grids[layer]))
 
     def _grid(self, tensor: str, bits: int) -> ActivationGrid | None:
         if bits == FLOAT_BITS:
@@ -122,6 +128,12 @@ class FakeQuantNetwork:
             known = sorted({width for name, width in self.database if name == layer})
             raise ValueError(f"The layer database holds no weight_bits={bits} for layer '{layer}'; it holds {known}.")
         return self.database[layer, bits].dequantize()
+
+    def _bias(self, layer: str, precision: Precision, grid: ActivationGrid | None) -> Tensor:
+        bias = self._float_biases[layer]
+        if grid is None or precision.weight_bits == FLOAT_BITS:
+            return bias
+        return quantize_bias(bias, self.database[layer, precision.weight_bits], grid.scale)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits ``[N, classes]`` of inputs ``[N, ...]``."""

@@ -33,10 +33,7 @@ def _fold(graph: GraphModule, layer: Node, batch_norm: Node) -> None:
     count = weight.shape[0]
     has_bias = len(layer.args) > 2 and layer.args[2] is not None
     bias = parameter(graph, layer, 2).double() if has_bias else torch.zeros(count, dtype=torch.float64)
-    gamma = _affine(graph, batch_norm, 1, torch.ones(count))
-    beta = _affine(graph, batch_norm, 2, torch.zeros(count))
-    mean, variance = parameter(graph, batch_norm, 3).double(), parameter(graph, batch_norm, 4).double()
-    factor = gamma / torch.sqrt(variance + float(batch_norm.args[6]))  # type: ignore[arg-type]  # eps is a float
+    factor, mean, beta = batch_norm_parameters(graph, batch_norm)
     names = [f"{layer.name}__folded_weight", f"{layer.name}__folded_bias"]
     graph.register_buffer(names[0], (weight.double() * factor.view(-1, *[1] * (weight.dim() - 1))).float())
     graph.register_buffer(names[1], ((bias - mean) * factor + beta).float())
@@ -47,6 +44,14 @@ def _fold(graph: GraphModule, layer: Node, batch_norm: Node) -> None:
         getitem.replace_all_uses_with(layer)
         graph.graph.erase_node(getitem)
     graph.graph.erase_node(batch_norm)
+
+
+def batch_norm_parameters(graph: GraphModule, batch_norm: Node) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``(factor, mean, beta)`` of ``y = (x - mean) factor + beta``, each ``[C]`` in float64."""
+    mean, variance = parameter(graph, batch_norm, 3).double(), parameter(graph, batch_norm, 4).double()
+    gamma = _affine(graph, batch_norm, 1, torch.ones_like(mean))
+    factor = gamma / torch.sqrt(variance + float(batch_norm.args[6]))  # type: ignore[arg-type]  # eps is a float
+    return factor, mean, _affine(graph, batch_norm, 2, torch.zeros_like(mean))
 
 
 def _affine(graph: GraphModule, batch_norm: Node, position: int, default: torch.Tensor) -> torch.Tensor:

@@ -50,6 +50,23 @@ def quantize_weight(weight: Tensor, clip: Tensor, bits: int) -> QuantizedWeight:
     return QuantizedWeight(codes.to(torch.int8), scale)
 
 
+def quantize_bias(bias: Tensor, weight: QuantizedWeight, activation_scale: float) -> Tensor:
+    """Round to the step of the layer's accumulator, ``S_activation S_weight``, in which integer arithmetic adds it.
+
+    Channels whose codes are all 0 keep theirs: no product gives them a step.
+
+    Args:
+        bias: float32 ``[O]``.
+        weight: The layer's codes and scales.
+        activation_scale: Of the layer's input.
+
+    Reference: Jacob et al. 2018, arXiv:1712.05877, section 2.4.
+    """
+    step = weight.scale.double() * activation_scale
+    rounded = (torch.round(bias / step) * step).float()
+    return torch.where(weight.codes.flatten(1).any(1), rounded, bias)
+
+
 @dataclass(frozen=True)
 class ActivationGrid:
     """Per-tensor affine grid ``r = scale (q - zero_point)``, ``0 <= q <= qmax``; unsigned where ``zero_point`` is 0."""

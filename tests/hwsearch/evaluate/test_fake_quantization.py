@@ -178,9 +178,9 @@ def test_real_scales_give_integer_sums_up_to_float32_rounding():
         codes = torch.round(images / np.float32(grid.scale)).clamp(-grid.zero_point, grid.qmax - grid.zero_point)
         sums = F.conv2d(codes.double(), weight.codes.double())  # whole numbers below 2^53: exact
         assert torch.equal(sums, sums.round())
-        expected = sums * grid.scale * weight.scale.double().view(1, -1, 1, 1) + module[0].bias.detach().double().view(
-            1, -1, 1, 1
-        )
+        step = grid.scale * weight.scale.double()
+        bias = torch.round(module[0].bias.detach().double() / step)
+        expected = (sums + bias.view(1, -1, 1, 1)) * step.view(1, -1, 1, 1)
         # 27 float32 products, each of a rounded weight and a rounded activation.
         error = (fake(images).double() - expected.flatten(1)).abs().max()
         assert error <= 1e-6 * expected.abs().max()

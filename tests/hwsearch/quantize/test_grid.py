@@ -6,7 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwsearch.quantize import Range, activation_grid, minmax, quantize_weight, weight_qmax
+from hwsearch.quantize import (
+    QuantizedWeight,
+    Range,
+    activation_grid,
+    minmax,
+    quantize_bias,
+    quantize_weight,
+    weight_qmax,
+)
 
 WEIGHT_BITS = st.integers(2, 8)
 ACTIVATION_BITS = st.integers(1, 8)
@@ -96,3 +104,17 @@ def test_one_bit_activations_are_zero_and_one():
 def test_a_tensor_of_zeros_has_a_grid():
     grid = activation_grid(Range(torch.zeros(1), torch.zeros(1)), 8)
     assert (grid.scale, grid.zero_point) == (1.0, 0)
+
+
+def test_biases_are_whole_steps_of_the_accumulator_ties_to_even():
+    codes = torch.tensor([[1, 0], [-1, 2], [3, 1]], dtype=torch.int8)
+    weight = QuantizedWeight(codes, torch.tensor([0.5, 0.25, 2.0]))
+    bias = torch.tensor([0.25 + 1.1, 5 * 0.0625, -7.0])
+    # steps of 0.25 * (0.5, 0.25, 2): 10.8, 5 and -14 of them
+    assert torch.equal(quantize_bias(bias, weight, 0.25), torch.tensor([11 * 0.125, 0.3125, -7.0]))
+    assert torch.equal(quantize_bias(torch.tensor([1.5 * 0.125, 0, 0]), weight, 0.25)[:1], torch.tensor([0.25]))
+
+
+def test_a_channel_without_weights_keeps_its_bias():
+    weight = QuantizedWeight(torch.tensor([[0, 0], [0, 1]], dtype=torch.int8), torch.tensor([1.0]))
+    assert torch.equal(quantize_bias(torch.tensor([0.3, 0.3]), weight, 1.0), torch.tensor([0.3, 0.0]))
