@@ -22,6 +22,8 @@ Requantization = Literal["float32", "fixed_point"]
 INT32 = np.iinfo(np.int32)
 MULTIPLIER_BITS = 31
 MAX_SHIFT = 62
+FLOAT32_WHOLE = 2**24
+"""float32 holds every integer up to here."""
 INT32_SHIFTS = 30
 RATIO_BITS = 20
 """Bits of the two ratios of a residual sum: with 8-bit operands it stays below 2**30 in int32."""
@@ -187,9 +189,7 @@ def convolve(
     # [O, kh, kw, C/groups] -> [groups, C/groups*kh*kw, O/groups]
     rows = weight.transpose(0, 3, 1, 2).reshape(groups, out_channels // groups, -1).transpose(0, 2, 1)
     largest = int(x.max(initial=0)) * np.abs(weight.astype(np.int64)).sum((1, 2, 3)).max(initial=0)
-    exact = (
-        np.float32 if largest < 2 ** np.finfo(np.float32).nmant else np.float64
-    )  # whole numbers in every partial sum
+    exact = np.float32 if largest < FLOAT32_WHOLE else np.float64  # every partial sum is a whole number that it holds
     total = columns.astype(exact) @ rows.astype(exact)  # [groups, N*OH*OW, O/groups]
     total = total.transpose(1, 0, 2).reshape(batch, out_h, out_w, out_channels)
     return to_int32(total.astype(np.float64) + bias)
