@@ -19,6 +19,7 @@ from cost_models.tvm.image import Image
 from cost_models.tvm.kernels.epilogue import Epilogue
 from cost_models.tvm.kernels.ir import Expr, Kernel, bits, int32, loop, ramp, register, splat, store
 from cost_models.tvm.kernels.isa import Isa
+from cost_models.tvm.kernels.span import Span, spans
 from cost_models.tvm.kernels.weights import DOT, WeightStorage
 from cost_models.tvm.kernels.writer import Writer, pixel
 
@@ -112,22 +113,6 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class _Span:
-    """A loop over equal tiles of a range."""
-
-    start: int
-    size: int
-    count: int
-
-
-def _spans(extent: int, size: int) -> list[_Span]:
-    """Whole tiles, then one smaller tile for the rest."""
-    whole, rest = divmod(extent, size)
-    spans = [_Span(0, size, whole)] if whole else []
-    return [*spans, _Span(whole * size, rest, 1)] if rest else spans
-
-
-@dataclass(frozen=True)
 class ConvolutionKernel:
     """A convolution compiled for one instruction set, weight storage and tiling.
 
@@ -198,14 +183,14 @@ class ConvolutionKernel:
         return -(-self._group_out // self.isa.lanes)
 
     @property
-    def _block_spans(self) -> list[_Span]:
+    def _block_spans(self) -> list[Span]:
         """Tiles of output channels of one group; one that ends within a vector stands alone."""
-        spans = _spans(self._blocks, self.tiling.blocks)
-        last = spans[-1]
+        parts = spans(self._blocks, self.tiling.blocks)
+        last = parts[-1]
         if self._group_out % self.isa.lanes and last.count > 1:
             end = last.start + (last.count - 1) * last.size
-            spans[-1:] = [_Span(last.start, last.size, last.count - 1), _Span(end, last.size, 1)]
-        return spans
+            parts[-1:] = [Span(last.start, last.size, last.count - 1), Span(end, last.size, 1)]
+        return parts
 
     @property
     def weight_bytes(self) -> int:
@@ -304,13 +289,13 @@ class _Body:
 
         def per_image(group: Expr, batch: Expr) -> None:
             for blocks in kernel._block_spans:
-                for rows in _spans(height, kernel.tiling.rows):
-                    for columns in _spans(width, kernel.tiling.columns):
+                for rows in spans(height, kernel.tiling.rows):
+                    for columns in spans(width, kernel.tiling.columns):
                         self._tiles(group, batch, blocks, rows, columns)
 
         loop(kernel._groups, lambda group: loop(kernel.shape.image.batch, lambda batch: per_image(group, batch)))
 
-    def _tiles(self, group: Expr, batch: Expr, blocks: _Span, rows: _Span, columns: _Span) -> None:
+    def _tiles(self, group: Expr, batch: Expr, blocks: Span, rows: Span, columns: Span) -> None:
         """All tiles of one size."""
 
         def pixels(block: Expr) -> None:

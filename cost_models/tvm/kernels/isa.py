@@ -18,7 +18,7 @@ class Isa:
     Attributes:
         name: ``avx512_vbmi`` (VNNI too), ``avx512_vnni``, ``avx2``, ``i8mm``, ``dotprod`` (Arm) or ``portable``.
         lanes: int32 values per vector.
-        registers: Vector registers that accumulators may take.
+        registers: Vector registers for accumulators and weights.
     """
 
     name: Literal["avx512_vbmi", "avx512_vnni", "avx2", "i8mm", "dotprod", "portable"]
@@ -45,9 +45,8 @@ class Isa:
         """
         u8, s8 = f"uint8x{4 * self.lanes}", f"int8x{4 * self.lanes}"
         if self.name in ("avx512_vbmi", "avx512_vnni"):
-            return intrinsic(
-                self.int32, "llvm.x86.avx512.vpdpbusd.512", accumulator, bits(u8, activations), bits(s8, weights)
-            )
+            name = f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"
+            return intrinsic(self.int32, name, accumulator, bits(u8, activations), bits(s8, weights))
         if self.name == "i8mm":
             name = "llvm.aarch64.neon.usdot.v4i32.v16i8"
             return intrinsic(self.int32, name, accumulator, bits(u8, activations), bits(s8, weights))
@@ -69,8 +68,9 @@ class Isa:
         low, byte = splat(int32(0x00FF00FF), self.lanes), splat(T.int16(8), 2 * self.lanes)
         even = bits(i16, activations & low), (bits(i16, weights) << byte) >> byte
         odd = bits(i16, (activations >> splat(int32(8), self.lanes)) & low), bits(i16, weights) >> byte
+        name = f"llvm.x86.{'sse2' if self.lanes == 4 else 'avx2'}.pmadd.wd"
         for a, w in (even, odd):
-            accumulator = accumulator + intrinsic(self.int32, "llvm.x86.avx2.pmadd.wd", a, w)
+            accumulator = accumulator + intrinsic(self.int32, name, a, w)
         return accumulator
 
     def look_up(self, table: Expr, codes: Expr, width: int) -> Expr:
@@ -99,14 +99,14 @@ class Isa:
         return bits(self.int32, value)
 
 
-ISAS = {
+ISAS: dict[str, Isa] = {
     isa.name: isa
     for isa in (
-        Isa("avx512_vbmi", 16, 28),
-        Isa("avx512_vnni", 16, 28),
-        Isa("avx2", 8, 12),
-        Isa("i8mm", 4, 24),
-        Isa("dotprod", 4, 24),
+        Isa("avx512_vbmi", 16, 30),
+        Isa("avx512_vnni", 16, 30),
+        Isa("avx2", 8, 13),
+        Isa("i8mm", 4, 30),
+        Isa("dotprod", 4, 28),
         Isa("portable", 4, 12),
     )
 }
