@@ -1,10 +1,14 @@
 """Where compiled kernels run: on this machine; ``cost_models.tvm.rpc`` has the runner of other machines."""
 
+import errno
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import tvm
+from tvm.support.cc import get_cc
 
 from cost_models.tvm.target import Target, host, host_cpu_model, require_runs_here
 
@@ -12,11 +16,14 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 TYPICAL_L2_BYTES = 2 << 20
 """Where the machine does not tell: no less than what most cores have."""
 
+EXPORT_BYTES = 32 << 20
+"""Room for the object files and the library of a network."""
+
 UNITS = {"K": 1 << 10, "M": 1 << 20}
 
 
 class Runner(Protocol):
-    """A machine that runs compiled kernels; what its two methods load is timed by ``cost_models.tvm.measure``.
+    """A machine that runs compiled kernels: ``cost_models.tvm.measure`` times what it loads.
 
     Attributes:
         target: What kernels are compiled for.
@@ -39,6 +46,10 @@ class Runner(Protocol):
 
     def load(self, executable: Any) -> Any:
         """Make what ``driver.compile`` returned callable on the machine."""
+        ...
+
+    def export(self, executable: Any) -> bytes:
+        """What ``driver.compile`` returned as a library, which ``open`` takes from a file."""
         ...
 
     def open(self, library: Path) -> Any:
@@ -85,9 +96,36 @@ class LocalRunner:
         """Compiled code in memory."""
         return executable.jit()
 
+    def export(self, executable: Any) -> bytes:
+        """A shared library."""
+        return exported(executable, self.library_suffix)
+
     def open(self, library: Path) -> Any:
         """A shared library."""
         return tvm.runtime.load_module(str(library))
+
+
+def exported(executable: Any, suffix: str) -> bytes:
+    """Contents of an exported library.
+
+    Raises:
+        OSError: If the folder of temporary files is full.
+        RuntimeError: If the C++ compiler that links shared libraries is missing, or fails.
+    """
+    if suffix == ".so" and get_cc() is None:
+        raise RuntimeError("Linking compiled kernels needs a C++ compiler: install g++ or clang++, or set CXX.")
+    with tempfile.TemporaryDirectory() as folder:
+        free_bytes = shutil.disk_usage(folder).free
+        if free_bytes < EXPORT_BYTES:  # LLVM ends the process when it cannot write
+            raise OSError(
+                errno.ENOSPC,
+                f"Compiling needs {EXPORT_BYTES >> 20} MiB in the folder of temporary files, which has "
+                f"{free_bytes >> 20}; free some, or set TMPDIR to another folder than",
+                tempfile.gettempdir(),
+            )
+        library = Path(folder) / f"library{suffix}"
+        executable.export_library(library, workspace_dir=folder)
+        return library.read_bytes()
 
 
 def l2_bytes(caches: Path) -> int:
