@@ -53,7 +53,7 @@ class Writer:
         """Fill the ring of every output with its zero point."""
         for i, (image, buffer) in enumerate(zip(self.epilogue.outputs, self._outputs, strict=True)):
             if any(image.ring):
-                _write_ring(image, buffer, cast("uint8", self._scalar(i, 0)))
+                write_ring(image, buffer, cast("uint8", self._scalar(i, 0)))
 
     def bias(self, channel: Expr) -> Expr:
         """int32 vector that the accumulators of ``channel`` and its successors begin with."""
@@ -133,7 +133,7 @@ class Writer:
         return (a * ratio_a + b * ratio_b + (one << (shift - one))) >> shift
 
 
-def _write_ring(image: Image, buffer: Any, zero_point: Expr) -> None:
+def write_ring(image: Image, buffer: Any, zero_point: Expr) -> None:
     batch, height, width, channels = image.stored
     top, left, bottom, right = image.ring
 
