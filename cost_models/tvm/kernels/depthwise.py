@@ -127,6 +127,11 @@ class DepthwiseKernel:
         last = self._blocks[-1]
         return last.weights + last.repeats * QUARTERS * last.lanes * self._steps
 
+    @property
+    def alignment(self) -> int:
+        """Power of two by which sums are scaled before they are requantized."""
+        return 0
+
     def pointers(self) -> list[tuple[str, str, int]]:
         """(name, dtype, elements) of each parameter."""
         return [
