@@ -1,6 +1,6 @@
 """Networks and layer shapes that the benchmarks run."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -24,6 +24,11 @@ DENSE = {
     tokens: LayerSpec("dense", "linear", 4096, 4096, in_size=(tokens, 1), out_size=(tokens, 1)) for tokens in (1, 64)
 }
 """Linear layers by number of tokens."""
+
+
+def identifier(name: str) -> str:
+    """A network's name in those of ratios: ``resnet20``."""
+    return name.lower().replace("-", "")
 
 
 def network(name: str) -> tuple[nn.Module, Tensor]:
@@ -60,6 +65,6 @@ def shape_name(layer: LayerSpec) -> str:
     return f"{layer.in_channels}x{height}x{width} {kh}x{kw} {out}{stride}"
 
 
-def with_kernel(layers: Sequence[LayerSpec], size: int) -> list[LayerSpec]:
+def with_kernel(layers: Iterable[LayerSpec], size: int) -> list[LayerSpec]:
     """Dense convolutions whose kernel is ``size x size``."""
     return [layer for layer in layers if layer.kernel == (size, size) and layer.op == "conv2d" and not layer.depthwise]

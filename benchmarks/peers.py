@@ -35,17 +35,16 @@ ERROR = 3
 torch.set_num_threads(1)
 
 
-def int8_engines(layer: LayerSpec) -> dict[str, Engine]:
-    """Ways in which onnxruntime computes a layer with u8 activations and s8 weights, the usual one first.
+def int8_engines(layer: LayerSpec) -> tuple[Engine, Engine]:
+    """Two ways in which onnxruntime computes a layer with u8 activations and s8 weights.
 
-    ``MatMulInteger`` has no requantization and returns int32, hence does less than the others.
+    Returns:
+        The usual one: ``QLinearConv``, or ``MatMulInteger``, which does less than a layer: no requantization. And
+        another: ``QLinearConv`` with channels last, or ``QLinearMatMul``.
     """
     if layer.op == "linear":
-        return {"MatMulInteger": matmul_integer(layer), "QLinearMatMul": qlinear_matmul(layer)}
-    return {
-        "QLinearConv": qlinear_conv(layer, channels_last=False),
-        "QLinearConv channels_last": qlinear_conv(layer, channels_last=True),
-    }
+        return matmul_integer(layer), qlinear_matmul(layer)
+    return qlinear_conv(layer, channels_last=False), qlinear_conv(layer, channels_last=True)
 
 
 def qlinear_conv(layer: LayerSpec, *, channels_last: bool) -> Engine:
@@ -138,7 +137,7 @@ def quantized_network(
     """
     exported, prepared, quantized = (folder / f"{name}.onnx" for name in ("exported", "prepared", quantization))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter through torch.export needs onnxscript
+        warnings.simplefilter("ignore")  # this exporter is deprecated, but the other needs onnxscript
         torch.onnx.export(
             module.eval(),
             (images,),
