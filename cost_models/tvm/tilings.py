@@ -1,54 +1,73 @@
 """Which tilings of a kernel are worth timing."""
 
-from collections.abc import Iterable
 from itertools import product
+from typing import Literal
 
 from cost_models.tvm.kernels.convolution import Convolution, Tiling
+from cost_models.tvm.kernels.depthwise import DepthwiseTiling
 from cost_models.tvm.kernels.isa import Isa
+from cost_models.tvm.kernels.weights import WeightStorage
 
-COLUMNS = range(1, 17)
+COLUMNS = range(1, 29)
 ROWS = (1, 2, 4)
-BLOCKS = (1, 2, 3, 4, 6, 8, 12, 16)
+BLOCKS = (1, 2, 3, 4, 6, 8, 12)
+
+IN_PLACE, SHIFTED = 1, 2
+"""Instructions that unpack one vector of weights."""
 
 
-def convolution_tilings(shape: Convolution, isa: Isa, steps: int, *, limit: int) -> list[Tiling]:
-    """Tilings of a convolution that fit the registers, those that read least from the cache first.
+def convolution_tilings(shape: Convolution, storage: WeightStorage, isa: Isa, *, limit: int) -> list[Tiling]:
+    """Tilings of a convolution that fit the registers, those with the fewest other instructions first.
 
     Args:
         shape: Of the convolution.
-        isa: Whose registers they fill.
-        steps: Packed steps per run, which ``unroll`` divides.
-        limit: How many to return.
+        storage: Of its weights.
+        isa: Whose registers they fill: with accumulators, and a vector of weights per block.
+        limit: Tiles to return; each with several loop orders.
     """
     height, width = shape.out_size
     blocks = -(-shape.out_channels // shape.groups * shape.merged_groups // isa.lanes)
+    shares = {1, storage.shares} if height * width * shape.image.batch == 1 else {1}
     tiles = [
-        (rows, columns, block)
-        for rows, columns, block in product(ROWS, COLUMNS, BLOCKS)
-        if rows <= height and columns <= width and block <= blocks and rows * columns * block <= isa.registers
+        (rows, columns, block, share)
+        for rows, columns, block, share in product(ROWS, COLUMNS, BLOCKS, sorted(shares))
+        if rows <= height
+        and columns <= width
+        and block <= blocks
+        and (rows * columns * share + 1) * block <= isa.registers
     ]
-    ranked = sorted(tiles, key=lambda tile: _loads(tile, (height, width, blocks)))
+
+    def overhead(tile: tuple[int, int, int, int]) -> float:
+        unpacking = 0 if storage.bits == 8 else SHIFTED if tile[3] == 1 else IN_PLACE
+        return _overhead(tile[:3], (height, width, blocks), unpacking)
+
+    ranked = sorted(tiles, key=overhead)[:limit]
+    orders: tuple[Literal["channels", "pixels"], ...] = ("channels", "pixels")
     return [
-        Tiling(*tile, unroll=unroll, order=order)
-        for tile in ranked[:limit]
-        for unroll in (1, 2)
-        if steps % unroll == 0
-        for order in ("channels", "pixels")
+        Tiling(rows, columns, block, order=order, in_place=share > 1)
+        for (rows, columns, block, share), order in product(ranked, orders)
     ]
 
 
-def _loads(tile: tuple[int, int, int], extents: tuple[int, int, int]) -> float:
-    """Loads per dot product, averaged over whole and partial tiles, with a floor for what hides behind the arithmetic."""
-    return sum(
-        share * (rows * columns + blocks) / (rows * columns * blocks)
-        for (rows, row_share), (columns, column_share), (blocks, block_share) in product(
-            *(_parts(extent, size) for extent, size in zip(extents, tile, strict=True))
-        )
-        for share in (row_share * column_share * block_share,)
-    )
+def depthwise_tilings(shape: Convolution) -> list[DepthwiseTiling]:
+    """Tilings of a depthwise convolution: as many rows as four interleaved ones serve, several widths."""
+    orders: tuple[Literal["rows", "channels"], ...] = ("rows", "channels")
+    rows = [count for count in (1, 2, 3) if count <= shape.out_size[0]]
+    columns = sorted({min(count, shape.out_size[1]) for count in (2, 4, 7, 8)})
+    return [DepthwiseTiling(*tile) for tile in product(rows, columns, orders)]
 
 
-def _parts(extent: int, size: int) -> Iterable[tuple[int, float]]:
-    """Tile sizes that occur and the share of the extent that each covers."""
+def _overhead(tile: tuple[int, int, int], extents: tuple[int, int, int], unpacking: int) -> float:
+    """Loads and unpacking per dot product, averaged over whole and partial tiles."""
+    total = 0.0
+    for parts in product(*(_parts(extent, size) for extent, size in zip(extents, tile, strict=True))):
+        (rows, _), (columns, _), (blocks, _) = parts
+        share = parts[0][1] * parts[1][1] * parts[2][1]
+        total += share * (rows * columns + blocks * (1 + unpacking)) / (rows * columns * blocks)
+    return total
+
+
+def _parts(extent: int, size: int) -> list[tuple[int, float]]:
+    """Tile sizes that occur, and the share of the extent that each covers."""
     whole, rest = divmod(extent, size)
-    return [(size, whole * size / extent)] + ([(rest, rest / extent)] if rest else [])
+    return [(size, whole * size / extent)] * (whole > 0) + [(rest, rest / extent)] * (rest > 0)

@@ -42,7 +42,17 @@ SLICE = aten.slice.Tensor
 SPLITS = frozenset({aten.split.Tensor, aten.split_with_sizes.default})
 PADS = frozenset({aten.pad.default, aten.constant_pad_nd.default})
 
-MAX_POOLS = frozenset({aten.max_pool2d.default, aten.adaptive_max_pool2d.default, aten.amax.default})
+MAX_POOLS = frozenset(
+    {
+        aten.adaptive_max_pool2d.default,
+        aten.amax.default,
+        aten.max_pool2d.default,
+        aten.max_pool2d_with_indices.default,
+    }
+)
+
+FIRST_OF_SEVERAL = frozenset({BATCH_NORM, aten.adaptive_max_pool2d.default, aten.max_pool2d_with_indices.default})
+"""Operators that return statistics or indices, too, which nothing reads."""
 
 AVERAGE_POOLS = frozenset(
     {

@@ -117,13 +117,14 @@ class StoredTensors:
         return self._views[key]
 
     def _find_view(self, node: Node, fmt: Format) -> View:
+        if node.target is operator.getitem and source(node).target in SPLITS:
+            return self._split(node, fmt)
+        node = source(node) if node.target is operator.getitem else node
         target = node.target
         if target in CLAMPS:
             return self._view(source(node), fmt.clamped(*clamp_bounds(node)))
         if target in RESHAPES | PERMUTATIONS:
             return self._view(source(node), fmt)
-        if target is operator.getitem and source(node).target in SPLITS:
-            return self._split(node, fmt)
         if target == CONCATENATION:
             return self._concatenated(node, fmt)
         if target == SLICE:
@@ -132,8 +133,7 @@ class StoredTensors:
             return self._zero_padded(node, fmt)
         if target in MAX_POOLS:
             return self._max_pooled(node, fmt)
-        computing = source(node) if target is operator.getitem else node
-        return self._computed(computing, fmt)
+        return self._computed(node, fmt)
 
     def _computed(self, node: Node, fmt: Format) -> View:
         image = self.layouts[node.name].image

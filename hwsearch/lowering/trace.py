@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from torch.fx import GraphModule, Node
 
 from hwsearch.graph.network import is_varying_tensor
-from hwsearch.graph.ops import BATCH_NORM
 from hwsearch.lowering.layout import Layout
 from hwsearch.lowering.operators import (
+    FIRST_OF_SEVERAL,
     LINEAR,
     PERMUTATIONS,
     REDUCTIONS,
@@ -21,12 +21,12 @@ from hwsearch.lowering.operators import (
     unsupported,
 )
 
-SEVERAL = SPLITS | {BATCH_NORM}
+SEVERAL = SPLITS | FIRST_OF_SEVERAL
 """Operators that return several tensors."""
 
 
 def trace_layouts(graph: GraphModule) -> dict[str, Layout]:
-    """Layout of every tensor that depends on the input, by node name; of operators with several, their input's.
+    """Layout of every tensor that depends on the input, by node name; a split has that of what it splits.
 
     Raises:
         ValueError: If an operator moves values in a way that no image has.
@@ -44,7 +44,7 @@ def trace_layouts(graph: GraphModule) -> dict[str, Layout]:
 def _layout(node: Node, layouts: Mapping[str, Layout]) -> Layout | None:
     if node.op == "placeholder":
         return Layout.of_input(_shape(node))
-    if node.target in SEVERAL:
+    if node.target in SPLITS:
         return layouts[source(node).name]
     if is_layer(node):
         return _layer(node, layouts[source(node).name])
@@ -61,8 +61,9 @@ def _layout(node: Node, layouts: Mapping[str, Layout]) -> Layout | None:
 
 
 def _shape(node: Node) -> list[int]:
-    """Sizes after the batch."""
-    return [int(size) for size in node.meta["val"].shape[1:]]
+    """Sizes after the batch, of the first tensor where there are several."""
+    value = node.meta["val"]
+    return [int(size) for size in (value[0] if node.target in FIRST_OF_SEVERAL else value).shape[1:]]
 
 
 def _layer(node: Node, layout: Layout) -> Layout | None:

@@ -197,6 +197,11 @@ class ConvolutionKernel:
         """Bytes of packed weights."""
         return self._groups * self._blocks * self._block_vectors * self.isa.lanes * DOT
 
+    @property
+    def alignment(self) -> int:
+        """Power of two by which sums are scaled before they are requantized."""
+        return self.storage.alignment
+
     def pointers(self) -> list[tuple[str, str, int]]:
         """(name, dtype, elements) of each parameter."""
         table = [("table", "int8", TABLE)] if self.storage.format == "codebook" else []

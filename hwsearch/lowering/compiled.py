@@ -1,0 +1,82 @@
+"""An integer network as machine code."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cost_models.tvm import driver
+from cost_models.tvm.integer import Int32, Requantization
+from cost_models.tvm.measure import Measurement, Procedure, Subject, measure
+from cost_models.tvm.program import Program
+from cost_models.tvm.runner import Runner
+from hwsearch.lowering.integer_network import IntegerNetwork
+from hwsearch.lowering.program import Choose, program
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledNetwork:
+    """One function, ``main(*inputs, constants, workspace, logits)`` of flat byte arrays, and its constants.
+
+    Attributes:
+        network: What it computes.
+        program: Its kernel calls.
+        executable: Compiled for the runner's target.
+        runner: Where it runs.
+    """
+
+    network: IntegerNetwork
+    program: Program
+    executable: Any
+    runner: Runner
+
+    def loaded(self) -> Callable[[Mapping[str, NDArray[np.uint8]]], Int32]:
+        """A function from stored inputs, as :func:`hwsearch.lowering.input_codes` gives them, to logits.
+
+        It takes any number of images, one after the other, and returns int32 ``[N, classes]``.
+        """
+        main = self.runner.load(self.executable)["main"]
+        constants, workspace = driver.tensors(self._fixed(), self.runner.device)
+        logits = driver.tensors([self._logits()], self.runner.device)[0]
+        stored_classes = self.network.tensors[self.network.logits].image.stored_channels
+        classes = self.network.tensors[self.network.logits].image.channels
+
+        def run(inputs: Mapping[str, NDArray[np.uint8]]) -> Int32:
+            images = len(next(iter(inputs.values())))
+            found = np.empty((images, classes), np.int32)
+            for i in range(images):
+                codes = driver.tensors([inputs[name][i] for name in self.network.inputs], self.runner.device)
+                main(*codes, constants, workspace, logits)
+                found[i] = logits.numpy().view(np.int32).reshape(stored_classes)[:classes]
+            return found
+
+        return run
+
+    def measured(self, procedure: Procedure) -> Measurement:
+        """Latency of one call, warm: what a loop over images sees."""
+        inputs = [np.zeros(self.program.sizes[name], np.uint8) for name in self.network.inputs]
+        arrays = [*inputs, *self._fixed(), self._logits()]
+        return measure([Subject(self.runner.load(self.executable), arrays, ())], self.runner, procedure)[0]
+
+    def _fixed(self) -> list[NDArray[np.uint8]]:
+        return [self.program.constants, np.zeros(max(self.program.workspace_bytes, 1), np.uint8)]
+
+    def _logits(self) -> NDArray[np.uint8]:
+        return np.zeros(self.program.sizes[self.network.logits], np.uint8)
+
+
+def compile_network(
+    network: IntegerNetwork, requantization: Requantization, choose: Choose, runner: Runner
+) -> CompiledNetwork:
+    """Compile an integer network of batch 1 for a machine.
+
+    Args:
+        network: The integer network.
+        requantization: ``"float32"`` or ``"fixed_point"``.
+        choose: Picks the kernel of each layer, e.g. ``Tuner.choose``.
+        runner: The machine.
+    """
+    calls = program(network, requantization, choose)
+    return CompiledNetwork(network, calls, driver.compile(calls.build(), runner.target.attributes), runner)

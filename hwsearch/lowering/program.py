@@ -1,0 +1,135 @@
+"""An integer network as kernel calls."""
+
+from collections.abc import Callable, Sequence
+
+from cost_models import Precision
+from cost_models.tvm import kernels, variants
+from cost_models.tvm.image import Image
+from cost_models.tvm.integer import Requantization
+from cost_models.tvm.kernels import CopiedPart, CopyKernel, Epilogue, LookupKernel
+from cost_models.tvm.kernels import Output as StoredOutput
+from cost_models.tvm.kernels import Residual as StoredResidual
+from cost_models.tvm.program import Call, Program
+from cost_models.tvm.variants import LayerKernel
+from hwsearch.lowering.integer_network import (
+    Convolution,
+    Copy,
+    IntegerNetwork,
+    Lookup,
+    Operation,
+    Output,
+    Residual,
+)
+
+Choose = Callable[[kernels.Convolution, Epilogue, Precision], LayerKernel]
+"""Picks the kernel that computes a layer's shape and precision exactly."""
+
+
+def program(network: IntegerNetwork, requantization: Requantization, choose: Choose) -> Program:
+    """Kernel calls that compute a network's logits, bit for bit as :func:`hwsearch.lowering.run` does.
+
+    Args:
+        network: The integer network; its logits are a tensor of int32.
+        requantization: ``"float32"`` or ``"fixed_point"``.
+        choose: Picks the kernel of each layer.
+    """
+    translation = _Translation(network, requantization, choose)
+    calls = [translation.call(operation) for operation in network.operations]
+    return Program(calls, network.inputs, (network.logits,))
+
+
+class _Translation:
+    """From an operation to the kernel that computes it and the arrays that it reads."""
+
+    def __init__(self, network: IntegerNetwork, requantization: Requantization, choose: Choose) -> None:
+        self.tensors = network.tensors
+        self.requantization = requantization
+        self.choose = choose
+
+    def call(self, operation: Operation) -> Call:
+        match operation:
+            case Convolution():
+                return self._convolution(operation)
+            case Copy():
+                return self._copy(operation)
+            case Lookup():
+                return self._lookup(operation)
+        raise AssertionError(operation)
+
+    def _image(self, name: str) -> Image:
+        return self.tensors[name].image
+
+    def _epilogue(self, outputs: Sequence[Output], residual: str | None = None) -> Epilogue:
+        images = tuple(self._image(output.tensor) for output in outputs)
+        whole = self.tensors[outputs[0].tensor].bounds is None
+        return Epilogue(
+            images[0].channels,
+            images,
+            self._image(residual) if residual else None,
+            self.requantization,
+            "int32" if whole else "uint8",
+        )
+
+    def _outputs(self, outputs: Sequence[Output]) -> list[StoredOutput]:
+        return [StoredOutput(o.scale, self.tensors[o.tensor].bounds, o.right_scale) for o in outputs]
+
+    def _residual(self, added: Residual | None) -> StoredResidual | None:
+        if added is None:
+            return None
+        return StoredResidual(self.tensors[added.source].zero_point, added.scale, added.bounds)
+
+    def _convolution(self, operation: Convolution) -> Call:
+        window = operation.window
+        added = operation.residual
+        epilogue = self._epilogue(operation.outputs, added.source if added else None)
+        out = epilogue.outputs[0]
+        source = self.tensors[operation.source]
+        shape = kernels.Convolution(
+            source.image,
+            (out.height, out.width),
+            out.channels,
+            window.kernel,
+            window.stride,
+            window.dilation,
+            window.padding,
+            operation.groups,
+        )
+        assert source.bounds is not None  # only logits have none, and nothing reads them
+        kernel = self.choose(shape, epilogue, Precision(operation.weight_bits, source.bounds.qmax.bit_length()))
+        outputs = self._outputs(operation.outputs)
+        arrays = variants.constants(kernel, operation.weight, operation.bias, outputs, self._residual(added))
+        stored = {"input": operation.source, **_numbered("output", [o.tensor for o in operation.outputs])}
+        if added:
+            stored["residual"] = added.source
+        return Call(kernel, stored | _scratch(kernel, operation.name), arrays)
+
+    def _copy(self, operation: Copy) -> Call:
+        parts = tuple(
+            CopiedPart(
+                self._image(part.source),
+                part.row,
+                part.column,
+                part.stride,
+                part.channel,
+                part.channels,
+                part.target_channel,
+            )
+            for part in operation.parts
+        )
+        kernel = CopyKernel(parts, self._image(operation.target))
+        stored = {**_numbered("source", operation.sources), "output": operation.target}
+        return Call(kernel, stored, kernel.constants(self.tensors[operation.target].zero_point))
+
+    def _lookup(self, operation: Lookup) -> Call:
+        kernel = LookupKernel(self._image(operation.source), tuple(self._image(name) for name in operation.targets))
+        arrays = kernel.constants(operation.tables, [self.tensors[name].zero_point for name in operation.targets])
+        return Call(kernel, {"input": operation.source, **_numbered("output", operation.targets)}, arrays)
+
+
+def _numbered(pointer: str, names: Sequence[str]) -> dict[str, str]:
+    return {f"{pointer}_{i}": name for i, name in enumerate(names)}
+
+
+def _scratch(kernel: LayerKernel, layer: str) -> dict[str, str]:
+    """Memory that a kernel needs while it runs."""
+    return {"scratch": f"{layer} scratch"} if "scratch" in [name for name, _, _ in kernel.pointers()] else {}
