@@ -1,0 +1,144 @@
+"""Measuring through TVM's RPC, with a tracker and a device's server started on this machine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import numpy as np
+import pytest
+import tvm
+
+from cost_models.tvm import driver
+from cost_models.tvm.measure import Procedure, Subject, measure
+from cost_models.tvm.rpc import RemoteRunner, connect
+from cost_models.tvm.target import Target, host, resolve
+
+pytest.importorskip("tornado", reason="TVM's tracker needs tornado")
+
+KEY = "this_machine"
+LOCALHOST = "127.0.0.1"
+PATIENCE_S = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOCALHOST, 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(module: str, port: int, *arguments: str) -> Iterator[None]:
+    address = ["--host", LOCALHOST, "--port", str(port), "--port-end", str(port + 1)]
+    command = [sys.executable, "-m", f"tvm.exec.{module}", *address, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Until it no longer raises."""
+    deadline = monotonic() + PATIENCE_S
+    while True:
+        try:
+            condition()
+            return
+        except (OSError, ValueError):
+            if monotonic() > deadline:
+                raise
+            sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def tracker() -> Iterator[str]:
+    port = free_port()
+    address = f"{LOCALHOST}:{port}"
+    with serving("rpc_tracker", port):
+        wait_until(lambda: socket.create_connection((LOCALHOST, port)).close())
+        with serving("rpc_server", free_port(), "--tracker", address, "--key", KEY):
+            wait_until(lambda: connect(address, KEY, host()))
+            yield address
+
+
+@pytest.fixture
+def device(tracker: str) -> RemoteRunner:
+    return connect(tracker, KEY, host())
+
+
+def test_a_kernel_computes_on_the_device(device: RemoteRunner, dot, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    a = generator.integers(0, 256, 30, dtype=np.uint8)
+    w = generator.integers(-128, 128, (7, 30), dtype=np.int8)
+    executable = driver.compile(driver.standalone(dot(7, 30)), device.target.attributes)
+    path = tmp_path / f"library{device.library_suffix}"
+    path.write_bytes(device.export(executable))
+    for module in (device.load(executable), device.open(path)):
+        out = tvm.runtime.tensor(np.zeros(7, np.int32), device=device.device)
+        module["main"](*(tvm.runtime.tensor(x.reshape(-1), device=device.device) for x in (a, w)), out)
+        assert np.array_equal(out.numpy(), w.astype(np.int32) @ a)
+
+
+def test_a_kernel_is_measured_on_the_device(device: RemoteRunner, dot) -> None:
+    arrays = np.ones(64, np.uint8), np.ones((8, 64), np.int8), np.zeros(8, np.int32)
+    module = device.load(driver.compile(driver.rotating(dot(8, 64), {1}), device.target.attributes))
+    procedure = Procedure(rounds=3, samples=3, sample_s=2e-4)
+    (measurement,) = measure([Subject(module, arrays, {1})], device, procedure)
+    assert 0 < measurement.latency_s < 1e-3
+    assert measurement.reference_s > 0
+
+
+def test_a_device_is_known_by_its_key_unless_its_cpu_is_named(tracker: str) -> None:
+    assert connect(tracker, KEY, host()).cpu_model == KEY
+    assert connect(tracker, KEY, host(), cpu_model="Cortex-A76 of a Raspberry Pi 5").cpu_model.startswith("Cortex")
+
+
+def test_an_unknown_key_is_named_with_the_choices(tracker: str) -> None:
+    with pytest.raises(ValueError, match=rf"RPC tracker '{tracker}' has no device with key 'pi'; it has \['{KEY}'\]"):
+        connect(tracker, "pi", host())
+
+
+def test_a_device_in_use_is_not_waited_for_for_ever(tracker: str, device: RemoteRunner) -> None:
+    with pytest.raises(TimeoutError, match=f"Every device with key '{KEY}' at RPC tracker '{tracker}' is in use"):
+        connect(tracker, KEY, host(), timeout_s=0.5)
+
+
+def test_a_device_of_another_architecture_says_so(tracker: str) -> None:
+    other = Target("aarch64-linux-gnu" if host().architecture != "aarch64" else "x86_64-linux-gnu")
+    with pytest.raises(
+        ValueError, match=rf"'{KEY}' does not run what is compiled for \{{.*{other.mtriple}.*Compilation error"
+    ):
+        connect(tracker, KEY, other)
+
+
+def test_an_unreachable_tracker_says_so() -> None:
+    address = f"{LOCALHOST}:{free_port()}"
+    start = monotonic()
+    with pytest.raises(
+        ConnectionError, match=rf"No RPC tracker answers at '{address}' \(.*refused\); start one with: python"
+    ):
+        connect(address, KEY, host())
+    assert monotonic() - start < 10
+
+
+def test_a_silent_tracker_is_not_waited_for_for_ever() -> None:
+    with socket.create_server((LOCALHOST, 0)) as silent, pytest.raises(ConnectionError, match="timed out"):
+        connect(f"{LOCALHOST}:{silent.getsockname()[1]}", KEY, host(), timeout_s=0.2)
+
+
+@pytest.mark.parametrize("address", ["9190", "localhost", "localhost:", ":9190", "localhost:port"])
+def test_an_address_needs_host_and_port(address: str) -> None:
+    with pytest.raises(ValueError, match=f"RPC tracker '{address}' is not of the form host:port"):
+        connect(address, KEY, host())
+
+
+def test_an_unknown_target_is_refused_before_any_connection() -> None:
+    with pytest.raises(ValueError, match="unknown aarch64 mcpu 'cortex-a67'"):
+        connect(f"{LOCALHOST}:1", KEY, resolve({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a67"}))
