@@ -134,6 +134,7 @@ class Writer:
 
 
 def write_ring(image: Image, buffer: Any, zero_point: Expr) -> None:
+    """Fill the ring of every image with a u8 scalar."""
     batch, height, width, channels = image.stored
     top, left, bottom, right = image.ring
 
