@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from cost_models.fields import DEVICE_FILE, Count, NonNegative, Positive
 from cost_models.tvm import driver
+from cost_models.tvm.energy import Rapl
 from cost_models.tvm.reference import reference_kernel, seeds
 from cost_models.tvm.runner import Runner
 
@@ -28,6 +29,8 @@ THREADS = 1
 
 REFERENCE_SAMPLES = 5
 WARM_UPS = 3
+UNCOUNTED_CALLS = 1
+"""TVM's evaluator calls the function once more than it was told to, before it times anything."""
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
@@ -43,6 +46,7 @@ class Procedure:
         max_repetitions: How often a kernel is timed again within a round, before the least drift is accepted.
         rotated_bytes: Memory touched before a copy of the weights is used again; None: twice the L2 cache.
         cold_bytes: The same for the cold latency: more than the last-level cache.
+        energy_s: How long a kernel runs while its energy is counted: many of a counter's updates, one per millisecond.
     """
 
     rounds: Count = 7
@@ -53,6 +57,7 @@ class Procedure:
     max_repetitions: Annotated[int, Field(ge=0)] = 3
     rotated_bytes: Count | None = None
     cold_bytes: Count = 64 << 20
+    energy_s: Positive = 0.2
 
     def touched_bytes(self, runner: Runner) -> int:
         """``rotated_bytes``, or what the machine's L2 cache asks for."""
@@ -88,6 +93,7 @@ class Measurement:
         latency_s: Median over rounds, with weights outside the L2 cache.
         spread: Interquartile range over rounds, as a share of the median.
         cold_latency_s: The same with weights from memory, where asked for.
+        energy_j: Joules per call, those of the whole machine; None where nothing counts them.
         reference_s: Median time of the reference kernel beside this one.
         drifted_rounds: Rounds in which the reference kernel's drift was not accepted, but not overcome either.
         rounds: Rounds.
@@ -98,6 +104,7 @@ class Measurement:
     latency_s: Positive
     spread: NonNegative
     cold_latency_s: Positive | None
+    energy_j: NonNegative | None
     reference_s: Positive
     drifted_rounds: Annotated[int, Field(ge=0)]
     rounds: Count
@@ -124,19 +131,27 @@ def measure(
     total = procedure.rounds * (len(subjects) + len(memory_bound))
     done = count(1)
 
-    def time(some: Sequence[Subject], touched_bytes: int) -> list[_Rounds]:
-        samplers = [sampler(subject, touched_bytes, runner, procedure) for subject in some]
-        rounds: list[_Rounds] = [[] for _ in some]
+    def time(samplers: Sequence[Sampler]) -> list[_Rounds]:
+        rounds: list[_Rounds] = [[] for _ in samplers]
         for _ in range(procedure.rounds):
-            for sample, of_one in zip(samplers, rounds, strict=True):
-                of_one.append(time_until_calm(sample, reference.time, reference.drift, procedure))
+            for sampler, of_one in zip(samplers, rounds, strict=True):
+                of_one.append(time_until_calm(sampler.time, reference.time, reference.drift, procedure))
                 progress(next(done), total)
         return rounds
 
-    warm = time(subjects, procedure.touched_bytes(runner))
+    samplers = [Sampler.of(s, procedure.touched_bytes(runner), runner, procedure) for s in subjects]
+    rounds = time(samplers)
+    rapl = runner.rapl
+    energies = [sampler.energy_j(rapl) if rapl else None for sampler in samplers]
     # One after another, since all these copies together could exceed the memory.
-    cold = [_median(*time([s], procedure.cold_bytes)) if s.memory_bound else None for s in subjects]
-    return [_measurement(rounds, cold_s, reference, procedure) for rounds, cold_s in zip(warm, cold, strict=True)]
+    colds = [
+        _median_s(*time([Sampler.of(s, procedure.cold_bytes, runner, procedure)])) if s.memory_bound else None
+        for s in subjects
+    ]
+    return [
+        _measurement(of_one, cold_s, energy_j, reference, procedure)
+        for of_one, cold_s, energy_j in zip(rounds, colds, energies, strict=True)
+    ]
 
 
 def time_until_calm(
@@ -169,28 +184,56 @@ def time_until_calm(
     return kernel_s, reference_s
 
 
-def sampler(subject: Subject, touched_bytes: int, runner: Runner, procedure: Procedure) -> Callable[[], float]:
-    """Copy a kernel's arguments, warm up, and return the function that times it for a round.
+@dataclass(frozen=True)
+class Sampler:
+    """A kernel with its arguments on the machine, warmed up.
 
-    Args:
-        subject: A kernel, loaded by ``runner``.
-        touched_bytes: Memory touched before a copy of the weights is used again.
-        runner: The machine.
-        procedure: Samples, their duration, and the percentile of them that the function returns in seconds.
+    Attributes:
+        run: Takes the calls of ``main`` per sample and the samples, and returns their times in seconds.
+        copies: Kernels that a call of ``main`` runs.
+        number: Calls of ``main`` per sample.
+        procedure: Samples, and the percentile of them that counts.
     """
-    copies = subject.copies(touched_bytes)
-    arguments = [
-        tvm.runtime.tensor(driver.repeat(a, copies) if i in subject.rotated else a.reshape(-1), device=runner.device)
-        for i, a in enumerate(subject.arrays)
-    ]
 
-    def run(number: int, repeat: int) -> Sequence[float]:
-        evaluator = subject.module.time_evaluator("main", runner.device, number=number, repeat=repeat)
-        results: Sequence[float] = evaluator(*arguments).results
-        return results
+    run: Callable[[int, int], Sequence[float]]
+    copies: int
+    number: int
+    procedure: Procedure
 
-    number = max(1, round(procedure.sample_s / min(run(1, WARM_UPS))))
-    return lambda: float(np.percentile(run(number, procedure.samples), procedure.percentile)) / copies
+    @classmethod
+    def of(cls, subject: Subject, touched_bytes: int, runner: Runner, procedure: Procedure) -> "Sampler":
+        """Copy the arguments of a kernel.
+
+        Args:
+            subject: The kernel, loaded by ``runner``.
+            touched_bytes: Memory touched before a copy of the weights is used again.
+            runner: The machine.
+            procedure: Samples and their duration.
+        """
+        copies, device = subject.copies(touched_bytes), runner.device
+        arguments = [
+            tvm.runtime.tensor(driver.repeat(a, copies) if i in subject.rotated else a.reshape(-1), device=device)
+            for i, a in enumerate(subject.arrays)
+        ]
+
+        def run(number: int, repeat: int) -> Sequence[float]:
+            evaluator = subject.module.time_evaluator("main", device, number=number, repeat=repeat)
+            results: Sequence[float] = evaluator(*arguments).results
+            return results
+
+        number = max(1, round(procedure.sample_s / min(run(1, WARM_UPS))))
+        return cls(run, copies, number, procedure)
+
+    def time(self) -> float:
+        """Seconds of one kernel."""
+        times = self.run(self.number, self.procedure.samples)
+        return float(np.percentile(times, self.procedure.percentile)) / self.copies
+
+    def energy_j(self, rapl: Rapl) -> float:
+        """Joules of one kernel."""
+        calls = max(1, round(self.procedure.energy_s / (self.time() * self.copies)))
+        joules = rapl.energy_j(lambda: self.run(calls, 1))
+        return joules / ((calls + UNCOUNTED_CALLS) * self.copies)
 
 
 _Rounds = list[tuple[float, float]]
@@ -214,12 +257,16 @@ class _Reference:
         return float(abs(time_s / np.median(self._times) - 1))
 
 
-def _median(rounds: _Rounds) -> float:
+def _median_s(rounds: _Rounds) -> float:
     return float(np.median([time_s for time_s, _ in rounds]))
 
 
 def _measurement(
-    rounds: _Rounds, cold_latency_s: float | None, reference: _Reference, procedure: Procedure
+    rounds: _Rounds,
+    cold_latency_s: float | None,
+    energy_j: float | None,
+    reference: _Reference,
+    procedure: Procedure,
 ) -> Measurement:
     times, references = zip(*rounds, strict=True)
     low, median, high = np.percentile(times, [25, 50, 75])
@@ -227,6 +274,7 @@ def _measurement(
         latency_s=float(median),
         spread=float((high - low) / median),
         cold_latency_s=cold_latency_s,
+        energy_j=energy_j,
         reference_s=float(np.median(references)),
         drifted_rounds=sum(reference.drift(time_s) > procedure.max_drift for time_s in references),
         rounds=len(rounds),

@@ -46,6 +46,7 @@ class RemoteRunner:
     l2_bytes: int
 
     library_suffix = ".tar"
+    rapl = None
 
     @property
     def device(self) -> Any:

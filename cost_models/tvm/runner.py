@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import tvm
 from tvm.support.cc import get_cc
 
+from cost_models.tvm.energy import Rapl
 from cost_models.tvm.target import Target, host, host_cpu_model, require_runs_here
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -31,6 +32,7 @@ class Runner(Protocol):
         device: Where arguments live.
         l2_bytes: Size of a core's second-level cache.
         library_suffix: File type that ``open`` takes.
+        rapl: Its energy counters, if it has any.
     """
 
     @property
@@ -43,6 +45,8 @@ class Runner(Protocol):
     def l2_bytes(self) -> int: ...
     @property
     def library_suffix(self) -> str: ...
+    @property
+    def rapl(self) -> Rapl | None: ...
 
     def load(self, executable: Any) -> Any:
         """Make what ``driver.compile`` returned callable on the machine."""
@@ -91,6 +95,11 @@ class LocalRunner:
     def l2_bytes(self) -> int:
         """As the operating system says, or a typical size."""
         return l2_bytes(CACHES)
+
+    @property
+    def rapl(self) -> Rapl | None:
+        """The counters of this machine."""
+        return Rapl.find()
 
     def load(self, executable: Any) -> Any:
         """Compiled code in memory."""

@@ -1,13 +1,13 @@
 """The fastest of a kernel's variants, found by timing within bounded time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from cost_models.tvm.measure import Procedure, Subject, sampler
+from cost_models.tvm.measure import Procedure, Sampler, Subject
 from cost_models.tvm.runner import Runner
 
 Knobs = TypeVar("Knobs")
@@ -37,8 +37,8 @@ class Found(Generic[Knobs]):
 @dataclass
 class _Entry(Generic[Knobs]):
     knobs: Knobs
-    sample: Callable[[], float]
-    times: list[float] = field(default_factory=list)
+    sampler: Sampler
+    times: list[float]
 
     @property
     def latency_s(self) -> float:
@@ -78,13 +78,13 @@ def fastest(
     for knobs in candidates:
         if entries and monotonic() - start > budget_s:
             break
-        entries.append(_Entry(knobs, sampler(subject(knobs), procedure.touched_bytes(runner), runner, procedure)))
-        entries[-1].times.append(entries[-1].sample())
+        sampler = Sampler.of(subject(knobs), procedure.touched_bytes(runner), runner, procedure)
+        entries.append(_Entry(knobs, sampler, [sampler.time()]))
         progress(len(entries), len(candidates))
     finalists = entries
     for _ in range(procedure.rounds):
         for entry in PASSES * list(finalists):
-            entry.times.append(entry.sample())
+            entry.times.append(entry.sampler.time())
         finalists = _faster_half(finalists, tie)
     best = _ties(finalists, tie)[0]
     return Found(best.knobs, best.latency_s, len(entries))

@@ -27,6 +27,7 @@ MEASUREMENT = Measurement(
     latency_s=1.25e-6,
     spread=0.01,
     cold_latency_s=None,
+    energy_j=None,
     reference_s=1e-4,
     drifted_rounds=0,
     rounds=7,

@@ -1,11 +1,14 @@
 """Timing kernels: the rules by which rounds are accepted, and the real thing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from cost_models.tvm import driver
-from cost_models.tvm.measure import Procedure, Subject, measure, time_until_calm
+from cost_models.tvm.energy import Rapl
+from cost_models.tvm.measure import Procedure, Sampler, Subject, measure, time_until_calm
 from cost_models.tvm.runner import LocalRunner
 
 QUICK = Procedure(rounds=3, samples=3, sample_s=2e-4, cold_bytes=1 << 22)
@@ -60,6 +63,30 @@ def test_kernels_are_timed(dot_subject) -> None:
     assert large.reference_s > 0
     assert large.spread >= 0
     assert steps == [(i, 9) for i in range(1, 10)]
+
+
+def test_energy_is_counted_over_many_calls(dot_subject, tmp_path) -> None:
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "name").write_text("package-0")
+    (zone / "max_energy_range_uj").write_text("1000000000")
+    (zone / "energy_uj").write_text("0")
+    sampler = Sampler.of(dot_subject(8, 64), 1, LocalRunner.host(), QUICK)
+    started = []
+
+    def run(number: int, repeat: int) -> list[float]:
+        started.append(1 + number * repeat)
+        (zone / "energy_uj").write_text(str(3 * sum(started)))  # 3 uJ per call
+        return sampler.run(number, repeat)
+
+    assert replace(sampler, run=run).energy_j(Rapl((zone,))) == pytest.approx(3e-6, rel=1e-9)
+    assert started[-1] > 1000  # 0.2 s of a kernel of less than a microsecond
+
+
+def test_without_a_counter_energy_is_unknown(dot_subject) -> None:
+    runner = LocalRunner.host()
+    (measurement,) = measure([dot_subject(8, 64)], runner, QUICK)
+    assert (measurement.energy_j is None) == (runner.rapl is None)
 
 
 def test_the_arrays_of_the_caller_are_not_written(dot_subject) -> None:
