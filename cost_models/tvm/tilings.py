@@ -49,6 +49,25 @@ def convolution_tilings(shape: Convolution, storage: WeightStorage, isa: Isa, *,
     ]
 
 
+def bit_serial_tilings(
+    shape: Convolution, weight_bits: int, activation_bits: int, isa: Isa, *, limit: int
+) -> list[Tiling]:
+    """Tilings of a bit-serial convolution, whose sums for every power of two have accumulators of their own."""
+    powers = weight_bits + activation_bits - 1
+    height, width = shape.out_size
+    blocks = -(-shape.out_channels // isa.lanes)
+    tiles = [
+        (rows, columns, block)
+        for rows, columns, block in product(ROWS, COLUMNS, BLOCKS)
+        if rows <= height
+        and columns <= width
+        and block <= blocks
+        and block * (rows * columns * powers + weight_bits) <= isa.registers
+    ]
+    ranked = sorted(tiles, key=lambda tile: _overhead(tile, (height, width, blocks), 0))
+    return [Tiling(*tile, order="channels") for tile in ranked[:limit]]
+
+
 def depthwise_tilings(shape: Convolution) -> list[DepthwiseTiling]:
     """Tilings of a depthwise convolution: as many rows as four interleaved ones serve, several widths."""
     orders: tuple[Literal["rows", "channels"], ...] = ("rows", "channels")

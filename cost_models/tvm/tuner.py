@@ -75,6 +75,25 @@ class Tuner:
                 found |= self._measured([v for v in every if v not in found], shape, epilogue)
         return found
 
+    def time(self, other: Kernel) -> Measurement:
+        """Time of a kernel without knobs: a pooling, a sum."""
+        key = Key.on(
+            self.runner,
+            self.procedure,
+            kernel=type(other).__name__,
+            template=_template(),
+            shape=asdict(other),
+            precision={},
+            knobs={},
+        )
+        record = self.cache.find(key)
+        if record is None:
+            with self.cache.exclusive():
+                timing = measure([self.subject(other)], self.runner, self.procedure)[0]
+                library = self.runner.export(self._compiled(other))
+                record = self.cache.add(key, {}, timing, library, self.runner.library_suffix)
+        return record.measurement
+
     def choose(self, shape: Convolution, epilogue: Epilogue, precision: Precision) -> LayerKernel:
         """The fastest kernel that computes a layer exactly, whatever else its epilogue does."""
         canonical = replace(epilogue, outputs=epilogue.outputs[:1], residual=None, dtype="uint8")
@@ -100,7 +119,7 @@ class Tuner:
         found: dict[Variant, LayerKernel] = {}
         for done, variant in enumerate(missing):
             self.progress(done, len(missing))
-            limit = self.tiles if variant.weight_bits == BYTE else min(self.tiles, FEW)
+            limit = min(self.tiles, FEW) if variant.method == "dot" and variant.weight_bits < BYTE else self.tiles
             choices = candidates(variant, shape, epilogue, self.isa, limit)
             found[variant] = fastest(choices, self.subject, self.runner, self.budget_s).knobs
         timings = measure([self.subject(best) for best in found.values()], self.runner, self.procedure)

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cost_models.layer import Precision
+from cost_models.tvm.kernels.bit_serial import BitSerialKernel
 from cost_models.tvm.kernels.convolution import Convolution, ConvolutionKernel, Tiling
 from cost_models.tvm.kernels.depthwise import DepthwiseKernel, DepthwiseTiling
 from cost_models.tvm.kernels.epilogue import Epilogue, Output, Residual
 from cost_models.tvm.kernels.isa import Isa
 from cost_models.tvm.kernels.weights import CODEBOOK_BITS, PLANES, WeightStorage
-from cost_models.tvm.tilings import convolution_tilings, depthwise_tilings
+from cost_models.tvm.tilings import bit_serial_tilings, convolution_tilings, depthwise_tilings
 
-LayerKernel: TypeAlias = ConvolutionKernel | DepthwiseKernel
+LayerKernel: TypeAlias = ConvolutionKernel | DepthwiseKernel | BitSerialKernel
 
 BYTE = 8
 BIT_SERIAL = ((1, 1), (1, 2), (2, 1), (2, 2))
@@ -71,6 +72,7 @@ def variants(shape: Convolution, epilogue: Epilogue, isa: Isa) -> list[Variant]:
     formats: list[tuple[int, Literal["uniform", "codebook"]]] = [(bits, "uniform") for bits in widths]
     formats += [(bits, "codebook") for bits in CODEBOOK_BITS if few or BYTE % bits == 0]
     every = [Variant("dot", bits, BYTE, weight_format) for bits, weight_format in formats]
+    every += [Variant("bit_serial", *pair) for pair in BIT_SERIAL]
     return [variant for variant in every if candidates(variant, shape, epilogue, isa, 1)]
 
 
@@ -95,6 +97,8 @@ def candidates(variant: Variant, shape: Convolution, epilogue: Epilogue, isa: Is
 def _tilings(variant: Variant, shape: Convolution, isa: Isa, limit: int) -> Sequence[Tiling | DepthwiseTiling]:
     if variant.method == "depthwise":
         return depthwise_tilings(shape)
+    if variant.method == "bit_serial":
+        return bit_serial_tilings(shape, variant.weight_bits, variant.activation_bits, isa, limit=limit)
     storage = WeightStorage(variant.weight_bits, variant.weight_format)
     return convolution_tilings(shape, storage, isa, limit=limit)
 
@@ -114,6 +118,9 @@ def kernel(variant: Variant, shape: Convolution, epilogue: Epilogue, isa: Isa, k
     """
     if variant.method == "depthwise":
         return DepthwiseKernel(shape, epilogue, isa, DepthwiseTiling(**knobs))
+    if variant.method == "bit_serial":
+        bits = variant.weight_bits, variant.activation_bits
+        return BitSerialKernel(shape, *bits, epilogue, isa, Tiling(**knobs))
     storage = WeightStorage(variant.weight_bits, variant.weight_format)
     return ConvolutionKernel(shape, storage, epilogue, isa, Tiling(**knobs))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tvm
 from numpy.typing import NDArray
 
 from cost_models.tvm import driver
@@ -38,8 +39,7 @@ class CompiledNetwork:
         It takes any number of images, one after the other, and returns int32 ``[N, classes]``.
         """
         main = self.runner.load(self.executable)["main"]
-        constants, workspace = driver.tensors(self._fixed(), self.runner.device)
-        logits = driver.tensors([self._logits()], self.runner.device)[0]
+        constants, workspace, logits = map(self._tensor, [*self._fixed(), self._logits()])
         stored_classes = self.network.tensors[self.network.logits].image.stored_channels
         classes = self.network.tensors[self.network.logits].image.channels
 
@@ -47,7 +47,7 @@ class CompiledNetwork:
             images = len(next(iter(inputs.values())))
             found = np.empty((images, classes), np.int32)
             for i in range(images):
-                codes = driver.tensors([inputs[name][i] for name in self.network.inputs], self.runner.device)
+                codes = [self._tensor(inputs[name][i].reshape(-1)) for name in self.network.inputs]
                 main(*codes, constants, workspace, logits)
                 found[i] = logits.numpy().view(np.int32).reshape(stored_classes)[:classes]
             return found
@@ -59,6 +59,9 @@ class CompiledNetwork:
         inputs = [np.zeros(self.program.sizes[name], np.uint8) for name in self.network.inputs]
         arrays = [*inputs, *self._fixed(), self._logits()]
         return measure([Subject(self.runner.load(self.executable), arrays, ())], self.runner, procedure)[0]
+
+    def _tensor(self, array: NDArray[np.uint8]) -> Any:
+        return tvm.runtime.tensor(array, device=self.runner.device)
 
     def _fixed(self) -> list[NDArray[np.uint8]]:
         return [self.program.constants, np.zeros(max(self.program.workspace_bytes, 1), np.uint8)]

@@ -1,0 +1,159 @@
+"""A CPU whose costs are measured: every shape of a layer once, on kernels that TVM compiles."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_cache_path
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from cost_models.cost import Cost
+from cost_models.fields import DEVICE_FILE, Bits, Count, Positive
+from cost_models.layer import BitConfig, LayerSpec, Precision
+from cost_models.network import NetworkSpec
+from cost_models.support import require_supported
+from cost_models.tvm.cache import Cache
+from cost_models.tvm.integer import Requantization
+from cost_models.tvm.measure import Procedure
+from cost_models.tvm.operators import operator_kernels
+from cost_models.tvm.rpc import connect
+from cost_models.tvm.runner import LocalRunner, Runner
+from cost_models.tvm.shapes import convolution
+from cost_models.tvm.target import resolve
+from cost_models.tvm.tuner import Tuner, fastest_of
+
+Format = Literal["uniform", "codebook"]
+
+
+@dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
+class MeasuredDevice:
+    """Latency of a network = sum of its layers' and other operators' measured latencies.
+
+    A layer's latency at a precision is that of the fastest kernel that computes it exactly, in a wider container if
+    that is faster; so it never rises when bits fall. Energy is power times latency, where the power is known.
+
+    Attributes:
+        name: Device, runtime and version.
+        target: ``"host"``, or what TVM calls the target, e.g. ``{kind: llvm, mcpu: cortex-a76}``.
+        batch: Images per inference.
+        requantization: ``"float32"`` scales, or ``"fixed_point"`` for CPUs without floats.
+        weight_bits: Widths that kernels are measured for.
+        activation_bits: Widths of a layer's input.
+        weight_formats: Uniform weights, and perhaps codebooks.
+        procedure: How often and how long kernels are timed.
+        search_s: Seconds of search over a kernel's knobs.
+        tiles: Knobs to try.
+        cache_dir: Folder of measurements and compiled kernels; None: the user's cache folder.
+        power_w: Watts while the device computes; None: energy is unknown.
+        power_source: Where ``power_w`` is from; required with it.
+        warnings: What a reader of the results must know.
+    """
+
+    name: str
+    target: str | dict[str, Any] = "host"
+    batch: Count = 1
+    requantization: Requantization = "float32"
+    weight_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] = (2, 3, 4, 5, 6, 7, 8)
+    activation_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] = (2, 3, 4, 5, 6, 7, 8)
+    weight_formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("uniform",)
+    procedure: Procedure = Procedure()
+    search_s: Positive = 5.0
+    tiles: Count = 6
+    cache_dir: str | None = None
+    power_w: Positive | None = None
+    power_source: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.power_w is None) != (self.power_source is None):
+            raise ValueError("power_w needs power_source, where it was read or measured; give both, or neither")
+
+    @property
+    def cost_source(self) -> Literal["modelled", "measured"]:
+        """Always measured."""
+        return "measured"
+
+    @property
+    def additive(self) -> bool:
+        """Other operators run at 8 bits whatever the configuration."""
+        return True
+
+    @property
+    @abstractmethod
+    def runner(self) -> Runner:
+        """The machine."""
+
+    @cached_property
+    def tuner(self) -> Tuner:
+        """Finds and measures kernels on the machine."""
+        folder = Path(self.cache_dir).expanduser() if self.cache_dir else user_cache_path("hwsearch") / "kernels"
+        return Tuner(self.runner, Cache(folder), self.procedure, self.search_s, self.tiles)
+
+    def precisions(self, layer: LayerSpec) -> Sequence[Precision]:
+        """All pairs of widths in all formats, narrowest first."""
+        every = product(self.weight_bits, self.activation_bits, self.weight_formats)
+        return sorted(Precision(*fields) for fields in every)
+
+    def layer_cost(self, layer: LayerSpec, precision: Precision) -> Cost:
+        """Cost per image of ``layer`` at ``precision``; measured when its shape is first asked for.
+
+        Raises:
+            ValueError: If the device does not run ``layer`` at ``precision``.
+        """
+        require_supported(self.name, layer, precision, self.precisions(layer))
+        timed = self.tuner.tune(*convolution(layer, self.batch, self.requantization))
+        best = fastest_of(timed, precision)
+        computed_as = best.computed_as if best.computed_as != precision else None
+        cost = self._cost(timed[best].measurement.latency_s)
+        return Cost(cost.latency_s, cost.energy_j, computed_as=computed_as, stored_weight_bits=best.weight_bits)
+
+    def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
+        """Poolings, sums and the other operators between layers.
+
+        Raises:
+            ValueError: If no kernel computes an operator; it names the operator.
+        """
+        return self._cost(sum(self._operator_s(name, network) for name in (o.name for o in network.operators)))
+
+    def _operator_s(self, name: str, network: NetworkSpec) -> float:
+        more, less = operator_kernels(name, network, self.batch, self.requantization, self.tuner.isa)
+        latency_s = self.tuner.time(more).latency_s
+        return max(0.0, latency_s - self.tuner.time(less).latency_s) if less else latency_s
+
+    def _cost(self, call_s: float) -> Cost:
+        latency_s = call_s / self.batch
+        return Cost(latency_s, None if self.power_w is None else self.power_w * latency_s)
+
+
+@dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
+class TvmCpu(MeasuredDevice):
+    """This machine's CPU, one thread."""
+
+    @cached_property
+    def runner(self) -> Runner:
+        """This machine."""
+        return LocalRunner(resolve(self.target))
+
+
+@dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
+class TvmRpc(MeasuredDevice):
+    """A device that TVM's RPC reaches; see :mod:`cost_models.tvm.rpc`.
+
+    Attributes:
+        tracker: ``host:port``.
+        key: The name under which the device is registered.
+        cpu_model: The device's CPU in words; None: the key.
+    """
+
+    tracker: str
+    key: str
+    cpu_model: str | None = None
+
+    @cached_property
+    def runner(self) -> Runner:
+        """The remote machine; connects when first used."""
+        return connect(self.tracker, self.key, resolve(self.target), cpu_model=self.cpu_model)
