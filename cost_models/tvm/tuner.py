@@ -1,6 +1,6 @@
 """Finds and measures, for the shape of a layer, the best kernel of every variant; a cache keeps what was found."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -65,9 +65,19 @@ class Tuner:
     tiles: int
     progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
 
-    def tune(self, shape: Convolution, epilogue: Epilogue) -> dict[Variant, Timed]:
-        """The best kernel of every variant that computes a shape; those not cached are measured in the same rounds."""
+    def tune(
+        self, shape: Convolution, epilogue: Epilogue, precisions: Collection[Precision] | None = None
+    ) -> dict[Variant, Timed]:
+        """The best kernel of every variant that computes a shape; those not cached are measured in the same rounds.
+
+        Args:
+            shape: Of the layer.
+            epilogue: Of the layer.
+            precisions: Leave out variants that compute none of these.
+        """
         every = variants(shape, epilogue, self.isa)
+        if precisions is not None:
+            every = [variant for variant in every if any(map(variant.computes, precisions))]
         found = self._cached(every, shape, epilogue)
         if len(found) < len(every):
             with self.cache.exclusive():
@@ -97,7 +107,7 @@ class Tuner:
     def choose(self, shape: Convolution, epilogue: Epilogue, precision: Precision) -> LayerKernel:
         """The fastest kernel that computes a layer exactly, whatever else its epilogue does."""
         canonical = replace(epilogue, outputs=epilogue.outputs[:1], residual=None, dtype="uint8")
-        timed = self.tune(*flattened(shape, canonical))
+        timed = self.tune(*flattened(shape, canonical), [precision])
         best = fastest_of(timed, precision)
         flat_shape, flat_epilogue = flattened(shape, epilogue)
         return replace(timed[best].kernel, shape=flat_shape, epilogue=flat_epilogue)
