@@ -1,6 +1,7 @@
 """The Pareto table: non-dominated trials and the references beside them, re-scored on the test split."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 
 import pandas as pd
 
@@ -30,6 +31,7 @@ def pareto_table(
     float_costs: Mapping[str, float],
     test: Callable[[BitConfig], Accuracy],
     cost_source: str,
+    network_latency_s: Callable[[BitConfig], float] = lambda config: nan,
 ) -> pd.DataFrame:
     """Score the float network, every uniform configuration and every front configuration on the test split.
 
@@ -42,6 +44,7 @@ def pareto_table(
         float_costs: Its costs; NaN where unknown.
         test: Judges a configuration on the test split.
         cost_source: ``"modelled"`` or ``"measured"``.
+        network_latency_s: Measures a configuration's whole network, in seconds per image; NaN where that can't be.
 
     Returns:
         ``pareto.csv`` as ``runs/README.md`` describes it; float first, then by trial.
@@ -68,6 +71,8 @@ def pareto_table(
         )
     table = pd.DataFrame(rows).assign(cost_source=cost_source).astype({"trial": "Int64"})
     table["dominated_by_uniform"] = mark_dominated_by_uniform(table, objectives)
+    measured = [network_latency_s(configs[int(trial["trial"])]) for trial in track(records, "measuring whole networks")]
+    table["measured_latency_s"] = [nan, *measured]
     first = [
         "trial",
         "kind",
@@ -78,7 +83,8 @@ def pareto_table(
         "test_top1_low",
         "test_top1_high",
     ]
-    return table[[*first, *COSTS, "weight_bits_mean", "activation_bits_mean", "cost_source"]]
+    costs = ["latency_s", "measured_latency_s", "energy_j", "size_bytes", "bops"]
+    return table[[*first, *costs, "weight_bits_mean", "activation_bits_mean", "cost_source"]]
 
 
 def _judged(config: BitConfig, layers: Sequence[LayerSpec], accuracy: Accuracy) -> dict[str, float]:

@@ -12,8 +12,11 @@ from rich.text import Text
 
 from hwsearch.compare import Comparison
 from hwsearch.figures import compare_figure
-from hwsearch.pareto import ACCURACIES, COSTS
+from hwsearch.pareto import ACCURACIES
 from hwsearch.units import in_words, name_of, unit_of
+
+COSTS = ("latency_s", "measured_latency_s", "energy_j", "size_bytes", "bops")
+"""Of a Pareto table, in the order shown."""
 
 
 def render_pareto(table: pd.DataFrame) -> Table:
@@ -129,6 +132,8 @@ def _best_in_words(comparison: Comparison) -> str:
 def _caption(table: pd.DataFrame) -> str:
     sources = " and ".join(sorted(set(table.loc[table["kind"] != "float", "cost_source"])))
     caption = f"Costs are {sources}, per image. *: on the front (non-dominated on the search split)."
+    if table["measured_latency_s"].notna().any():
+        caption += " latency: the sum of the parts; measured: the whole compiled network."
     if table["dominated_by_uniform"].any():
         caption += " u: a uniform row dominates it on the test split."
     return caption

@@ -13,9 +13,11 @@ _NAMES = {
     "size_bytes": "storage size",
     "bops": "bit operations per image",
 }
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 # Largest unit first; 1 KB = 1000 bytes. The last one takes whatever is smaller.
 _UNITS = {
-    "latency_s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "latency_s": _SECONDS,
+    "measured_latency_s": _SECONDS,
     "energy_j": ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ")),
     "size_bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B")),
     "bops": ((1e12, "TBOPs"), (1e9, "GBOPs"), (1e6, "MBOPs"), (1e3, "kBOPs"), (1.0, "BOPs")),

@@ -110,6 +110,19 @@ def test_costs_are_those_of_the_trials_and_of_the_float_network():
     assert set(rows["cost_source"]) == {"modelled"}
 
 
+def test_whole_networks_are_measured_where_the_hardware_can():
+    def network_latency_s(config: BitConfig) -> float:
+        return config["conv"].weight_bits / 1000
+
+    assert table(trials())["measured_latency_s"].isna().all()
+    rows = pareto_table(
+        trials(), CONFIGS, LAYERS, OBJECTIVES, Accuracy(96, 100), FLOAT_COSTS, judge, "measured", network_latency_s
+    )
+    assert math.isnan(rows["measured_latency_s"][0])
+    assert rows["measured_latency_s"].tolist()[1:] == [0.008, 0.004, 0.004, 0.008, 0.002, 0.004]
+    assert rows["latency_s"].equals(table(trials())["latency_s"])
+
+
 def test_mean_widths_weigh_layers_by_their_weights_and_inputs():
     rows = table(trials()).set_index("trial")
     weights = [(4 * 90 + 8 * 30) / 120, (8 * 90 + 4 * 30) / 120, (4 * 90 + 8 * 30) / 120]
@@ -131,6 +144,7 @@ def test_columns_are_those_of_the_run_folders_contract():
         "test_top1_low",
         "test_top1_high",
         "latency_s",
+        "measured_latency_s",
         "energy_j",
         "size_bytes",
         "bops",

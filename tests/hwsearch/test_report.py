@@ -23,6 +23,7 @@ def pareto() -> pd.DataFrame:
     columns = ["trial", "kind", "on_front", "dominated_by_uniform", "test_top1", "latency_s"]
     table = pd.DataFrame(ROWS, columns=columns).astype({"trial": "Int64"})
     table = table.assign(search_top1=table["test_top1"], energy_j=float("nan"), size_bytes=45_600.0, bops=1.5e9)
+    table = table.assign(measured_latency_s=float("nan"))
     table = table.assign(test_top1_low=table["test_top1"] - 1.25, test_top1_high=table["test_top1"] + 1)
     return table.assign(weight_bits_mean=4.5, activation_bits_mean=6.0, cost_source="modelled")
 
@@ -77,6 +78,15 @@ def test_a_pareto_table_has_human_units_and_is_sorted_by_latency():
         "1.5",
     ]
     assert lines[5].split()[0] == "float"
+
+
+def test_a_pareto_table_shows_measured_networks_beside_the_sums():
+    lines = shown(render_pareto(pareto().assign(measured_latency_s=[None, 0.0051, None, 0.00041, 0.0063])))
+    assert lines[1].split()[-4:] == ["latency", "measured", "size", "bops"]
+    assert lines[2].split()[-4:] == ["ms", "ms", "KB", "GBOPs"]
+    assert lines[3].split()[-4:] == ["0.4", "0.41", "45.6", "1.5"]
+    assert lines[6].split()[-3:] == ["10", "45.6", "1.5"]
+    assert "latency: the sum of the parts; measured: the whole compiled network." in " ".join(lines)
 
 
 def test_a_pareto_table_marks_what_uniform_precision_dominates():
