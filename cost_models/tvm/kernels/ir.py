@@ -104,6 +104,11 @@ def widened(vector: Expr, count: int, lanes: int) -> Expr:
     return Shuffle([vector] * -(-lanes // count), [T.int32(i) for i in range(lanes)]) if count < lanes else vector
 
 
+def load_int32(buffer: Any, start: Expr, count: int, lanes: int) -> Expr:
+    """``count`` consecutive bytes as int32, repeated to fill ``lanes``."""
+    return cast(f"int32x{lanes}", widened(buffer[ramp(start, count)], count, lanes))
+
+
 def store(buffer: Any, value: Expr, start: Expr, lanes: int) -> None:
     """Write consecutive elements."""
     T.buffer_store(buffer, value, [ramp(start, lanes)])
