@@ -1,17 +1,18 @@
 """Latency and energy of quantized layers on target devices: shapes and bits in, seconds and joules out."""
 
+from cost_models.analytic import Analytic
 from cost_models.bit_fusion import BitFusion
-from cost_models.cost import Cost, CostModel, bops, size_bytes
+from cost_models.cost import Cost, CostModel, bops, size_bytes, total_cost
 from cost_models.device import load_device
 from cost_models.layer import FLOAT, FLOAT_BITS, BitConfig, LayerSpec, Precision
 from cost_models.network import INPUT, NetworkSpec, Operator, OperatorSpec
-from cost_models.roofline import Roofline
 from cost_models.support import require_supported
 
 __all__ = [
     "FLOAT",
     "FLOAT_BITS",
     "INPUT",
+    "Analytic",
     "BitConfig",
     "BitFusion",
     "Cost",
@@ -21,9 +22,9 @@ __all__ = [
     "Operator",
     "OperatorSpec",
     "Precision",
-    "Roofline",
     "bops",
     "load_device",
     "require_supported",
     "size_bytes",
+    "total_cost",
 ]

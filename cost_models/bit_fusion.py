@@ -1,8 +1,8 @@
 """Bit Fusion: a systolic array whose 8-bit multipliers split into narrower ones (Sharma et al., ISCA 2018)."""
 
 from dataclasses import replace
-from functools import lru_cache
-from typing import Annotated, Literal, Self
+from functools import cached_property
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from cost_models.bit_fusion_tiling import Bulk, Counts, Work, tilings
 from cost_models.cost import Cost
+from cost_models.device_file import DeviceFile, Sourced
 from cost_models.fields import DEVICE_FILE, Bits, Count, NonNegative, Positive
 from cost_models.layer import BitConfig, LayerSpec, Precision
 from cost_models.network import NetworkSpec
@@ -19,16 +20,19 @@ PICO = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
-class Buffer:
+class Buffer(Sourced):
     """An on-chip buffer; half of it is usable, the other half is being filled or drained."""
 
     size_bytes: Count
+    """All of it."""
     read_pj_per_bit: NonNegative
+    """Picojoules per bit that the array reads."""
     write_pj_per_bit: NonNegative
+    """Picojoules per bit that is written into it."""
 
 
 @dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
-class BitFusion:
+class BitFusion(DeviceFile):
     """The array, its buffers and its DRAM interface; latency = max(compute, traffic) + first load and last store.
 
     A fusion unit of ``max_lane_bits`` splits into ``floor(max/w) * floor(max/a)`` lanes, so 3 bits are computed as 4,
@@ -41,51 +45,44 @@ class BitFusion:
     Groups of a grouped convolution run one after the other, each with its own input and output channels: a column sums
     over one group only. A depthwise layer keeps one column busy, and its compute time hardly depends on its precision.
 
-    ``Cost.breakdown``: ``compute_s`` and ``traffic_s``, which overlap; ``exposed_s``, first load and last store;
-    ``compute_j``, ``sram_j``, ``dram_j``.
-
-    Attributes:
-        name: Device and configuration.
-        batch: Images per inference.
-        rows: Input channels in parallel.
-        columns: Output channels in parallel.
-        clock_hz: Clock.
-        weight_bits: Bits that weights may be stored in.
-        activation_bits: Bits that inputs may be stored in.
-        output_bits: Bits of partial sums and outputs, in the buffer and in DRAM.
-        max_lane_bits: Operand bits of an unsplit fusion unit.
-        min_lane_bits: Operand bits of its narrowest lane.
-        im2col_channels: A convolution with at most this many input channels per group is unrolled by the host:
-            its windows, not its channels, fill the rows. The simulator does so for a network's first layer.
-        weight_buffer: Buffer of weights.
-        input_buffer: Buffer of inputs.
-        output_buffer: Buffer of partial sums.
-        dram_bits_per_cycle: Width of the DRAM interface, shared by loads and stores.
-        core_pj_per_cycle: Picojoules of the whole array per computing cycle.
-        dram_pj_per_bit: Picojoules per DRAM bit.
-        warnings: What a reader of the results must know.
+    ``Cost.breakdown``: ``compute_s``, ``weight_load_s``, ``activation_load_s``, ``store_s`` (outputs, and partial sums
+    both ways) and ``overlap_s``; ``compute_j``, ``weight_buffer_j``, ``input_buffer_j``, ``output_buffer_j`` and
+    ``dram_j``.
 
     Reference: formulas of the paper's simulator, github.com/hsharma35/bitfusion (2020-08-05).
     """
 
-    name: str
-    batch: Count
     rows: Count
+    """Input channels in parallel."""
     columns: Count
+    """Output channels in parallel."""
     clock_hz: Positive
+    """Clock."""
     weight_bits: Annotated[tuple[Bits, ...], Field(min_length=1)]
+    """Bits that weights may be stored in."""
     activation_bits: Annotated[tuple[Bits, ...], Field(min_length=1)]
+    """Bits that inputs may be stored in."""
     output_bits: Bits
+    """Bits of partial sums and outputs, in the buffer and in DRAM."""
     max_lane_bits: Bits
+    """Operand bits of an unsplit fusion unit."""
     min_lane_bits: Bits
+    """Operand bits of its narrowest lane."""
     im2col_channels: Annotated[int, Field(ge=0)]
+    """A convolution with at most this many input channels per group is unrolled by the host: its windows, not its
+    channels, fill the rows. The simulator does so for a network's first layer."""
     weight_buffer: Buffer
+    """Buffer of weights."""
     input_buffer: Buffer
+    """Buffer of inputs."""
     output_buffer: Buffer
+    """Buffer of partial sums."""
     dram_bits_per_cycle: Count
+    """Width of the DRAM interface, shared by loads and stores."""
     core_pj_per_cycle: NonNegative
+    """Picojoules of the whole array per computing cycle."""
     dram_pj_per_bit: NonNegative
-    warnings: tuple[str, ...] = ()
+    """Picojoules per DRAM bit."""
 
     @model_validator(mode="after")
     def _operands_fit_lanes(self) -> Self:
@@ -93,11 +90,6 @@ class BitFusion:
             if max(bits) > self.max_lane_bits:
                 raise ValueError(f"{field} holds {max(bits)}, more than max_lane_bits={self.max_lane_bits}")
         return self
-
-    @property
-    def cost_source(self) -> Literal["modelled", "measured"]:
-        """Always modelled."""
-        return "modelled"
 
     @property
     def additive(self) -> bool:
@@ -121,7 +113,10 @@ class BitFusion:
             ValueError: If the device does not run ``precision``, or not even the smallest tile fits its buffers.
         """
         require_supported(self.name, layer, precision, self.precisions(layer))
-        best = _best_counts(self, replace(layer, name="", bias=False), precision)
+        shape = replace(layer, name="", bias=False)
+        if (shape, precision) not in self._found:
+            self._found[shape, precision] = self._best_counts(shape, precision)
+        best = self._found[shape, precision]
         if best is None:
             raise ValueError(
                 f"Hardware '{self.name}' cannot hold the smallest tile of layer '{layer.name}' (kernel {layer.kernel}) "
@@ -140,17 +135,20 @@ class BitFusion:
 
     def energy_j(self, counts: Counts) -> dict[str, Bulk]:
         """Joules of a batch by part: array, buffers, DRAM."""
-        buffers = (
-            (self.weight_buffer, counts.wbuf_read_bits, counts.wbuf_write_bits),
-            (self.input_buffer, counts.ibuf_read_bits, counts.ibuf_write_bits),
-            (self.output_buffer, counts.obuf_read_bits, counts.obuf_write_bits),
-        )
-        sram_pj = sum(buf.read_pj_per_bit * read + buf.write_pj_per_bit * write for buf, read, write in buffers)
-        return {
-            "compute_j": counts.compute_cycles * self.core_pj_per_cycle * PICO,
-            "sram_j": sram_pj * PICO,
-            "dram_j": counts.dram_bits * self.dram_pj_per_bit * PICO,
+        buffers = {
+            "weight_buffer_j": (self.weight_buffer, counts.wbuf_read_bits, counts.wbuf_write_bits),
+            "input_buffer_j": (self.input_buffer, counts.ibuf_read_bits, counts.ibuf_write_bits),
+            "output_buffer_j": (self.output_buffer, counts.obuf_read_bits, counts.obuf_write_bits),
         }
+        picojoules = {
+            "compute_j": counts.compute_cycles * self.core_pj_per_cycle,
+            **{
+                part: b.read_pj_per_bit * read + b.write_pj_per_bit * write
+                for part, (b, read, write) in buffers.items()
+            },
+            "dram_j": counts.dram_bits * self.dram_pj_per_bit,
+        }
+        return {part: value * PICO for part, value in picojoules.items()}
 
     def layer_cost(self, layer: LayerSpec, precision: Precision) -> Cost:
         """Cost per image of ``layer`` at ``precision``.
@@ -159,19 +157,27 @@ class BitFusion:
             ValueError: If the device does not run ``layer`` at ``precision``.
         """
         counts = self.counts(layer, precision)
-        per_image_s = 1 / (self.clock_hz * self.batch)
-        times = {
-            "compute_s": counts.compute_cycles * per_image_s,
-            "traffic_s": (counts.dram_bits - counts.exposed_bits) / self.dram_bits_per_cycle * per_image_s,
-            "exposed_s": counts.exposed_cycles * per_image_s,
+        transfers = {
+            "weight_load_s": counts.wbuf_write_bits,
+            "activation_load_s": counts.ibuf_write_bits,
+            "store_s": counts.dram_bits - counts.wbuf_write_bits - counts.ibuf_write_bits,
         }
-        energy = {part: joules / self.batch for part, joules in self.energy_j(counts).items()}
-        computed_as = Precision(self._lane_bits(precision.weight_bits), self._lane_bits(precision.activation_bits))
+        cycles = {"compute_s": counts.compute_cycles}
+        cycles |= {part: bits / self.dram_bits_per_cycle for part, bits in transfers.items()}
+        total = self.cycles(counts)
+        # the part that would have to shrink; the first load and the last store overlap with nothing
+        computing = counts.compute_cycles >= total - counts.exposed_cycles
+        bound_by = "compute_s" if computing else max(transfers, key=transfers.__getitem__)
+        cycles["overlap_s"] = total - sum(cycles.values())
+        seconds = {part: count / (self.clock_hz * self.batch) for part, count in cycles.items()}
+        joules = {part: value / self.batch for part, value in self.energy_j(counts).items()}
+        computed = Precision(self._lane_bits(precision.weight_bits), self._lane_bits(precision.activation_bits))
         return Cost(
-            float(self.cycles(counts)) * per_image_s,
-            sum(energy.values()),
-            times | energy,
-            computed_as if computed_as != precision else None,
+            total / (self.clock_hz * self.batch),
+            sum(joules.values()),
+            seconds | joules,
+            computed if computed != precision else None,
+            bound_by.removesuffix("_s"),
         )
 
     def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
@@ -206,19 +212,21 @@ class BitFusion:
             columns=self.columns,
         )
 
+    @cached_property
+    def _found(self) -> dict[tuple[LayerSpec, Precision], Counts | None]:
+        """Remembers the tiling of every shape: networks repeat their layers."""
+        return {}
 
-@lru_cache(maxsize=2**16)
-def _best_counts(device: BitFusion, layer: LayerSpec, precision: Precision) -> Counts | None:
-    """Remembered by shape: networks repeat their layers."""
-    capacity_bits = {
-        "weight": device.weight_buffer.size_bytes * 8 // 2,
-        "input": device.input_buffer.size_bytes * 8 // 2,
-        "output": device.output_buffer.size_bytes * 8 // 2,
-    }
-    ways = tilings(device._work(layer, precision), capacity_bits, device.dram_bits_per_cycle)
-    if ways is None:
-        return None
-    cycles = device.cycles(ways)
-    fastest = ways.take(cycles == cycles.min())
-    energy_j = sum(device.energy_j(fastest).values())
-    return fastest.one(int(np.argmin(energy_j)))
+    def _best_counts(self, layer: LayerSpec, precision: Precision) -> Counts | None:
+        capacity_bits = {
+            "weight": self.weight_buffer.size_bytes * 8 // 2,
+            "input": self.input_buffer.size_bytes * 8 // 2,
+            "output": self.output_buffer.size_bytes * 8 // 2,
+        }
+        ways = tilings(self._work(layer, precision), capacity_bits, self.dram_bits_per_cycle)
+        if ways is None:
+            return None
+        cycles = self.cycles(ways)
+        fastest = ways.take(cycles == cycles.min())
+        energy_j = sum(self.energy_j(fastest).values())
+        return fastest.one(int(np.argmin(energy_j)))

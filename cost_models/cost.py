@@ -19,14 +19,17 @@ class Cost:
         latency_s: Seconds, or None where the model does not know.
         energy_j: Joules, or None where the model does not know.
         breakdown: Parts by name, the unit as suffix: ``compute_s``, ``traffic_s``, ``compute_j``, ``dram_j``...
-            Energy parts sum to ``energy_j``; time parts may overlap, as the model's docstring says.
+            Those in ``_s`` sum to ``latency_s``, ``overlap_s`` being negative; those in ``_j`` sum to ``energy_j``.
         computed_as: The precision whose kernel or lanes do the work, if it is wider than the stored one.
+        bound_by: The part of a layer that its latency would follow: ``compute``, ``weight_load``,
+            ``activation_load``, ``store`` or ``overhead``; None where the model does not know.
     """
 
     latency_s: float | None
     energy_j: float | None
     breakdown: Mapping[str, float] = field(default_factory=dict)
     computed_as: Precision | None = None
+    bound_by: str | None = None
 
 
 @runtime_checkable
@@ -67,6 +70,21 @@ class CostModel(Protocol):
     def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
         """What the network costs per image beyond the sum of its layers: other operators, conversions, overheads."""
         ...
+
+
+def total_cost(device: CostModel, network: NetworkSpec, config: BitConfig) -> Cost:
+    """Cost per image of a whole network: the sum of its layers and what the network adds.
+
+    Raises:
+        ValueError: If the device does not run a layer at its precision.
+    """
+    costs = [device.layer_cost(layer, config[layer.name]) for layer in network.layers]
+    costs.append(device.network_cost(network, config))
+    latencies, energies = [cost.latency_s for cost in costs], [cost.energy_j for cost in costs]
+    return Cost(
+        None if None in latencies else sum(filter(None, latencies)),
+        None if None in energies else sum(filter(None, energies)),
+    )
 
 
 def size_bytes(layer: LayerSpec, precision: Precision) -> int:

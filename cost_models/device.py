@@ -1,12 +1,12 @@
 """Reads a device file: the YAML of conf/hardware, without Hydra."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cost_models.cost import CostModel
 
@@ -18,12 +18,12 @@ def load_device(source: str | Path | Mapping[str, Any]) -> CostModel:
 
     Args:
         source: Path of a YAML file, or a mapping: ``_target_`` is the dotted path of a class, e.g.
-            ``cost_models.Roofline``; all other keys are its arguments.
+            ``cost_models.Analytic``; all other keys are its arguments.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the target cannot be imported or is no cost model, or if a field is unknown, missing or out of
-            range; the message names the file and the path of the field, e.g. ``rates.0.macs_per_s``.
+            range; the message names the file and the path of the field, e.g. ``compute[0].macs_per_s``.
     """
     if isinstance(source, Mapping):
         place, content = "hardware", source
@@ -34,7 +34,7 @@ def load_device(source: str | Path | Mapping[str, Any]) -> CostModel:
     try:
         device = build(**arguments)
     except ValidationError as error:
-        raise ValueError(f"{place}: {'; '.join(_explain(e) for e in error.errors())}") from error
+        raise ValueError(f"{place}: {'; '.join(_explanations(error, build))}") from error
     except TypeError as error:
         raise ValueError(f"{place}: {error}") from error
     if not isinstance(device, CostModel):
@@ -58,7 +58,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _target(target: object, place: str) -> Any:
     if not isinstance(target, str) or "." not in target:
         raise ValueError(
-            f"{place}: {TARGET} must be the dotted path of a class, e.g. cost_models.Roofline; got {target!r}"
+            f"{place}: {TARGET} must be the dotted path of a class, e.g. cost_models.Analytic; got {target!r}"
         )
     module, _, name = target.rpartition(".")
     try:
@@ -67,14 +67,39 @@ def _target(target: object, place: str) -> Any:
         raise ValueError(f"{place}: {TARGET}: cannot import '{target}' ({error})") from error
 
 
-def _explain(error: Any) -> str:
-    """``rates.0.macs_per_s: Input should be greater than 0 (got -1)``."""
-    path = ".".join(str(part) for part in error["loc"])
+def _explanations(error: ValidationError, target: Any) -> list[str]:
+    """A line for each mistake, without those that only follow from a mistake further inside."""
+    found = [detail["loc"] for detail in error.errors()]
+    inner = [
+        d for d in error.errors() if not any(loc != d["loc"] and loc[: len(d["loc"])] == d["loc"] for loc in found)
+    ]
+    return [_explain(detail, target) for detail in inner]
+
+
+def _explain(error: Any, target: Any) -> str:
+    """``compute[0].macs_per_s: Input should be greater than 0 (got -1)``."""
+    loc = error["loc"]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{path}: missing"
     if error["type"] == "unexpected_keyword_argument":
-        return f"{path}: unknown field"
+        return f"{path}: unknown field; choose from {_fields(target, loc[:-1])}"
     if error["type"] == "value_error":
         return f"{path}: {message}" if path else message
     return f"{path}: {message} (got {error['input']!r})"
+
+
+def _fields(target: Any, loc: Sequence[str | int]) -> list[str]:
+    """Fields of the section at ``loc``."""
+    schema = TypeAdapter(target).json_schema()
+    section = schema
+    for part in loc:
+        if isinstance(part, int):
+            section = section["items"]
+        else:
+            section = section["properties"][part] if "properties" in section else section["additionalProperties"]
+        options = [section, *section.get("anyOf", ())]
+        reference = next((option["$ref"] for option in options if "$ref" in option), None)
+        section = schema["$defs"][reference.rpartition("/")[2]] if reference else section
+    return sorted(section["properties"])

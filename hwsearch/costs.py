@@ -25,8 +25,8 @@ def cost_table(layers: Sequence[LayerSpec], device: CostModel) -> pd.DataFrame:
 
     Returns:
         Indexed by (layer, weight_bits, activation_bits, weight_format): ``latency_s`` and ``energy_j`` per image,
-        ``size_bytes``, ``bops``, the bits that are computed with, ``cost_source``, and the model's breakdown. Float
-        costs are NaN unless the device runs floats.
+        ``size_bytes``, ``bops``, the bits that are computed with, ``bound_by``, ``cost_source``, and the model's
+        breakdown. Float costs are NaN unless the device runs floats.
     """
     rows = [
         _row(layer, precision, device)
@@ -51,6 +51,7 @@ def _row(layer: LayerSpec, precision: Precision, device: CostModel) -> dict[str,
         "bops": bops(layer, precision),
         "computed_weight_bits": computed.weight_bits if runs else None,
         "computed_activation_bits": computed.activation_bits if runs else None,
+        "bound_by": cost.bound_by,
         "cost_source": device.cost_source,
         **cost.breakdown,
     }

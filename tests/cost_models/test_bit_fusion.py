@@ -231,11 +231,24 @@ def layers(draw: st.DrawFn) -> LayerSpec:
 @given(layer=layers(), weight_bits=widths, activation_bits=widths)
 def test_parts_sum_to_the_total(device: BitFusion, layer: LayerSpec, weight_bits: int, activation_bits: int) -> None:
     cost = device.layer_cost(layer, Precision(weight_bits, activation_bits))
-    part = cost.breakdown
-    assert part["compute_j"] + part["sram_j"] + part["dram_j"] == pytest.approx(cost.energy_j, rel=1e-12)
-    # cycles are whole: traffic is rounded up to the next one
-    busy_s = max(part["compute_s"], part["traffic_s"])
-    assert busy_s + part["exposed_s"] <= cost.latency_s * (1 + 1e-12) <= busy_s + part["exposed_s"] + 1 / 500e6
+    seconds = {part: value for part, value in cost.breakdown.items() if part.endswith("_s")}
+    assert sum(seconds.values()) == pytest.approx(cost.latency_s, rel=1e-12)
+    joules = [value for part, value in cost.breakdown.items() if part.endswith("_j")]
+    assert sum(joules) == pytest.approx(cost.energy_j, rel=1e-12)
+    # transfers are rounded up to whole cycles: the first load, the last store, and what is between
+    cycle_s = 1 / 500e6 / 16
+    loads = seconds["weight_load_s"] + seconds["activation_load_s"] + seconds["store_s"]
+    assert -min(seconds["compute_s"], loads) <= seconds["overlap_s"] <= 3 * cycle_s
+
+
+def test_a_layer_is_bound_by_what_would_have_to_shrink(device: BitFusion) -> None:
+    bounds = {
+        ("AlexNet", "conv2_a/Convolution"): "compute",
+        ("AlexNet", "fc1/MatMul"): "weight_load",
+        ("RESNET-18", "module3/conv3_1_a/Convolution"): "store",
+    }
+    for (network, layer), bound_by in bounds.items():
+        assert device.layer_cost(*layer_and_precision(network, layer)).bound_by == bound_by
 
 
 @settings(deadline=None, max_examples=50)

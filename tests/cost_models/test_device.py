@@ -1,96 +1,167 @@
-"""Every shipped device file, and the messages that a wrong one gives."""
+"""Every shipped device file keeps its contract, and a wrong one is explained."""
 
+import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from cost_models import CostModel, LayerSpec, load_device
+from cost_models import CostModel, LayerSpec, NetworkSpec, OperatorSpec, Precision, load_device, total_cost
+from cost_models.device_file import DeviceFile
+from cost_models.schema import KINDS, device_schema
 
-DEVICE_FILES = sorted((Path(__file__).parents[2] / "conf" / "hardware").glob("*.yaml"))
-ANALYTIC = {"cost_models.BitFusion", "cost_models.Roofline"}
+HARDWARE = Path(__file__).parents[2] / "conf" / "hardware"
+TARGETS = {f"cost_models.{kind.__name__}" for kind in KINDS}
+DEVICE_FILES = [p for p in sorted(HARDWARE.glob("*.yaml")) if yaml.safe_load(p.read_text())["_target_"] in TARGETS]
 
 LAYERS = [
     LayerSpec("conv", "conv2d", 16, 32, (3, 3), padding=(1, 1), in_size=(16, 16), out_size=(16, 16)),
     LayerSpec("depthwise", "conv2d", 32, 32, (3, 3), groups=32, padding=(1, 1), in_size=(16, 16), out_size=(16, 16)),
+    LayerSpec("pointwise", "conv2d", 32, 64, in_size=(16, 16), out_size=(16, 16)),
+    LayerSpec("grouped", "conv2d", 64, 64, (3, 3), groups=4, padding=(1, 1), in_size=(7, 7), out_size=(7, 7)),
     LayerSpec("conv_1x7", "conv2d", 16, 32, (1, 7), padding=(0, 3), in_size=(17, 17), out_size=(17, 17)),
+    LayerSpec("stem", "conv2d", 3, 8, (3, 3), (2, 2), (1, 1), in_size=(32, 32), out_size=(16, 16)),
     LayerSpec("linear", "linear", 64, 10),
     LayerSpec("tokens", "linear", 64, 64, in_size=(50, 1), out_size=(50, 1)),
 ]
+POOL = OperatorSpec("pool", "avg_pool2d", 64, (16, 16), (1, 1), (64 * 256,), (16, 16), (16, 16))
+NETWORK = NetworkSpec(
+    (LAYERS[0], LAYERS[2], LAYERS[6]),
+    (POOL,),
+    {"conv": ("(input)",), "pointwise": ("conv",), "pool": ("pointwise",), "linear": ("pool",)},
+)
 
 
-@pytest.fixture(params=[path for path in DEVICE_FILES if yaml.safe_load(path.read_text())["_target_"] in ANALYTIC])
+@pytest.fixture(params=DEVICE_FILES, ids=lambda path: path.stem)
 def path(request: pytest.FixtureRequest) -> Path:
     return request.param
 
 
-def example() -> dict[str, Any]:
-    return yaml.safe_load(next(p for p in DEVICE_FILES if p.stem == "t4_roofline").read_text())
+def widths(precision: Precision) -> tuple[int, int]:
+    return precision.weight_bits, precision.activation_bits
 
 
-def test_every_analytic_device_costs_every_kind_of_layer(path: Path) -> None:
+def test_a_file_says_what_it_is_and_from_where(path: Path) -> None:
+    assert path.read_text().startswith("# Source: ")
+    content = yaml.safe_load(path.read_text())
+    assert content["schema"] == "hwsearch.device/1"
     device = load_device(path)
     assert isinstance(device, CostModel)
+    assert isinstance(device, DeviceFile)
     assert device.name == path.stem
     assert device.cost_source == "modelled"
+    used = json.dumps({key: value for key, value in content.items() if key != "sources"})
+    assert all(f'"{key}"' in used for key in device.sources)  # no source that nothing comes from
+
+
+def test_an_estimate_is_among_the_warnings(path: Path) -> None:
+    device = load_device(path)
+    estimates = [source for source in device.sources.values() if source.kind == "estimate"]
+    assert all(any(source.cite in warning for warning in device.warnings) for source in estimates)
+
+
+def test_costs_are_positive_finite_repeatable_and_the_sum_of_their_parts(path: Path) -> None:
+    device, again = load_device(path), load_device(path)
+    assert any(device.precisions(layer) for layer in LAYERS)
     for layer in LAYERS:
         choices = device.precisions(layer)
-        assert choices == tuple(sorted(choices))
+        assert list(choices) == sorted(set(choices))
         for precision in choices:
             cost = device.layer_cost(layer, precision)
+            assert again.layer_cost(layer, precision) == cost
+            for total, unit in ((cost.latency_s, "_s"), (cost.energy_j, "_j")):
+                parts = [value for part, value in cost.breakdown.items() if part.endswith(unit)]
+                assert total is None or 0 < total < float("inf")
+                assert total is None or total == pytest.approx(sum(parts), rel=1e-9)
             assert cost.latency_s is not None
-            assert cost.latency_s > 0
-            assert cost.energy_j is None or cost.energy_j > 0
+            assert cost.bound_by is not None
 
 
-def test_device_files_begin_with_their_source(path: Path) -> None:
-    assert path.read_text().startswith("# Source: ")
+def test_a_whole_network_has_a_price(path: Path) -> None:
+    device = load_device(path)
+    config = {layer.name: device.precisions(layer)[-1] for layer in NETWORK.layers}
+    total = total_cost(device, NETWORK, config)
+    layers = [device.layer_cost(layer, config[layer.name]) for layer in NETWORK.layers]
+    assert sum(cost.latency_s for cost in layers) <= total.latency_s < float("inf")
+    assert (total.energy_j is None) == (layers[0].energy_j is None)
+
+
+def test_fewer_bits_never_cost_more_where_a_file_claims_it(path: Path) -> None:
+    device = load_device(path)
+    if not getattr(device, "monotone", False):
+        pytest.skip("claims nothing")
+    for layer in LAYERS:
+        costs = {precision: device.layer_cost(layer, precision) for precision in device.precisions(layer)}
+        for (low, less), (high, more) in product(costs.items(), repeat=2):
+            if all(a <= b for a, b in zip(widths(low), widths(high), strict=True)):
+                assert less.latency_s <= more.latency_s * (1 + 1e-12)
+                assert less.energy_j is None or less.energy_j <= more.energy_j * (1 + 1e-12)
+
+
+def test_an_unsupported_pair_is_refused_by_name(path: Path) -> None:
+    device = load_device(path)
+    for layer, precision in ((layer, Precision(w, 8)) for layer in LAYERS for w in (9, 31)):
+        with pytest.raises(ValueError, match=f"Hardware '{device.name}' has no kernels .*'{layer.name}'"):
+            device.layer_cost(layer, precision)
 
 
 def test_a_mapping_and_its_file_give_the_same_device(path: Path) -> None:
     assert load_device(path) == load_device(yaml.safe_load(path.read_text()))
 
 
+def test_the_published_schema_is_that_of_the_code() -> None:
+    """``python -m cost_models.schema > conf/hardware/device.schema.json`` writes it."""
+    assert json.loads((HARDWARE / "device.schema.json").read_text()) == device_schema()
+
+
+def test_the_schema_describes_every_field_of_every_kind() -> None:
+    for name, section in device_schema()["$defs"].items():
+        for field, content in section["properties"].items():
+            assert field == "_target_" or "description" in content, f"{name}.{field}"
+
+
 def test_missing_file_lists_its_neighbours() -> None:
     with pytest.raises(
         FileNotFoundError, match=r"No device file '.*t5\.yaml'; its folder holds \[.*'t4_roofline\.yaml'"
     ):
-        load_device(DEVICE_FILES[0].parent / "t5.yaml")
+        load_device(HARDWARE / "t5.yaml")
+
+
+def example() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((HARDWARE / "t4_roofline.yaml").read_text())
+    return content
+
+
+RATE = {"weight_bits": 8, "activation_bits": 8, "macs_per_s": 1.0, "source": "peaks"}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"_target_": "cost_models.Rofline"}, "_target_: cannot import 'cost_models.Rofline'"),
+        ({"_target_": "cost_models.Analitic"}, "_target_: cannot import 'cost_models.Analitic'"),
         ({"_target_": "no_such_package.Device"}, "_target_: cannot import 'no_such_package.Device'"),
-        ({"_target_": None}, "_target_ must be the dotted path of a class, e.g. cost_models.Roofline; got None"),
+        ({"_target_": None}, "_target_ must be the dotted path of a class, e.g. cost_models.Analytic; got None"),
         ({"_target_": "builtins.dict"}, "_target_: 'builtins.dict' is no cost model"),
-        ({"memory_gb_per_s": 320}, "memory_gb_per_s: unknown field"),
+        ({"memory_gb_per_s": 320}, r"memory_gb_per_s: unknown field; choose from \['batch', 'calibration', 'chip', "),
         ({"batch": 0}, r"batch: Input should be greater than 0 \(got 0\)"),
-        ({"memory_bytes_per_s": float("inf")}, r"memory_bytes_per_s: .*finite.* \(got inf\)"),
+        ({"chip": None}, r"chip: Input should be a valid string \(got None\)"),
         ({"overlap": "none"}, r"overlap: Input should be 'max' or 'sum' \(got 'none'\)"),
-        ({"rates": []}, "rates: .*at least 1 item"),
-        (
-            {"rates": [{"weight_bits": 8, "activation_bits": 8, "macs_per_s": -1}]},
-            r"rates\.0\.macs_per_s: .*\(got -1\)",
-        ),
-        ({"rates": [{"weight_bits": 8, "activation_bits": 8, "tops": 1}]}, r"rates\.0\.tops: unknown field"),
-        ({"rates": [{"weight_bits": 8, "macs_per_s": 1.0}]}, r"rates\.0\.activation_bits: missing"),
-        (
-            {"rates": [{"weight_bits": 8, "activation_bits": 8}]},
-            r"rates\.0: \[8, 8\] needs either macs_per_s or computed",
-        ),
-        (
-            {"rates": [{"weight_bits": 4, "activation_bits": 8, "computed_as": [8, 8]}]},
-            r"\[4, 8\] is computed_as \[8, 8\], which has no macs_per_s for conv2d; choose from \[\]",
-        ),
-        ({"rates": 2 * [{"weight_bits": 8, "activation_bits": 8, "macs_per_s": 1.0}]}, r"\[8, 8\] twice for conv2d"),
-        ({"static_w": 1.0}, "active_w excludes mac_pj, memory_pj_per_bit and static_w"),
-        ({"active_w": None, "memory_pj_per_bit": 1.0}, "energy needs both rates' mac_pj and memory_pj_per_bit"),
-        ({"active_w": None, "static_w": 1.0}, "static_w alone gives no energy"),
+        ({"compute": []}, r"compute: .*at least 1 item"),
+        ({"compute": [RATE | {"weight_bits": 99}]}, r"yaml: compute\[0\]\.weight_bits\[0\]: .*\(got 99\)$"),
+        ({"compute": [RATE | {"macs_per_s": -1}]}, r"yaml: compute\[0\]\.macs_per_s: .*not negative.*got -1.*$"),
+        ({"compute": [RATE | {"macs_per_s": float("inf")}]}, r"compute\[0\]\.macs_per_s: .*got inf"),
+        ({"compute": [RATE | {"macs_per_s": "macs * f"}]}, r"compute\[0\]\.macs_per_s: 'f' is no quantity of a layer"),
+        ({"compute": [RATE | {"tops": 1}]}, r"compute\[0\]\.tops: unknown field; choose from \['activation_bits', "),
+        ({"compute": [{"weight_bits": 8}]}, r"compute\[0\]\.activation_bits: missing"),
+        ({"memory": [{"name": "dram", "gb_per_s": 1}]}, r"memory\[0\]\.gb_per_s: unknown field; choose from \['bytes_per_s', "),
+        ({"memory": [{"name": "dram"}]}, r"memory\[0\]\.source: missing"),
+        ({"overhead": {"layers_s": 1}}, r"overhead\.layers_s: unknown field; choose from \['between_layers_s', "),
+        ({"sources": {"hawq": {"typ": "paper"}}}, r"sources\.hawq\.typ: unknown field; choose from \['cite', 'kind', "),
+        ({"compute": [RATE | {"source": "web"}]}, r"yaml: compute\[0\]\.source: 'web' is not in sources; choose from "),
     ],
-)
+)  # fmt: skip
 def test_wrong_field_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = tmp_path / "device.yaml"
     path.write_text(yaml.safe_dump(example() | change))
@@ -108,6 +179,6 @@ def test_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_bit_fusion_refuses_operands_wider_than_its_lanes() -> None:
-    file = next(p for p in DEVICE_FILES if p.stem == "bitfusion_isca_2018")
+    content = yaml.safe_load((HARDWARE / "bitfusion_isca_2018.yaml").read_text())
     with pytest.raises(ValueError, match="weight_bits holds 16, more than max_lane_bits=8"):
-        load_device(yaml.safe_load(file.read_text()) | {"weight_bits": [8, 16]})
+        load_device(content | {"weight_bits": [8, 16]})

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from cost_models import (
     FLOAT,
+    Analytic,
     BitConfig,
     Cost,
     LayerSpec,
     NetworkSpec,
     Precision,
-    Roofline,
     bops,
     load_device,
     size_bytes,
@@ -36,35 +36,32 @@ BITFUSION = load_device(Path(__file__).parents[2] / "conf" / "hardware" / "bitfu
 
 # Round numbers: no real device. Depthwise layers run at 8 bits only, and floats nowhere.
 RATES = [
-    {"weight_bits": 8, "activation_bits": 8, "macs_per_s": 2e9, "mac_pj": 2.0},
-    {"weight_bits": 4, "activation_bits": 8, "macs_per_s": 3e9, "mac_pj": 1.0, "ops": ["conv2d", "linear"]},
-    {"weight_bits": 2, "activation_bits": 8, "computed_as": [4, 8], "ops": ["conv2d", "linear"]},
+    {"weight_bits": 8, "activation_bits": 8, "macs_per_s": 2e9, "mac_pj": 2.0, "source": "sheet"},
+    {
+        "weight_bits": 4,
+        "activation_bits": 8,
+        "macs_per_s": 3e9,
+        "mac_pj": 1.0,
+        "ops": ["conv2d", "linear"],
+        "source": "sheet",
+    },
+    {"weight_bits": 2, "activation_bits": 8, "computed_as": [4, 8], "ops": ["conv2d", "linear"], "source": "sheet"},
 ]
-ROOFLINE = Roofline(
-    name="example",
-    batch=1,
-    rates=RATES,
-    memory_bytes_per_s=1e8,
-    output_bits=8,
-    overlap="max",
-    memory_pj_per_bit=3.0,
-    inference_overhead_s=0.5,
-    static_w=2.0,
-)
-FLOAT_RATE = {"weight_bits": 32, "activation_bits": 32, "macs_per_s": 1e8, "mac_pj": 8.0}
-WITH_FLOAT = Roofline(
-    name="floats",
-    batch=1,
-    rates=[*RATES, FLOAT_RATE],
-    memory_bytes_per_s=1e8,
-    output_bits=8,
-    overlap="max",
-    memory_pj_per_bit=3.0,
-)
+FLOAT_RATE = {"weight_bits": 32, "activation_bits": 32, "macs_per_s": 1e8, "mac_pj": 8.0, "source": "sheet"}
+FIELDS = {
+    **{"name": "example", "chip": "none", "runtime": "none", "batch": 1, "output_bits": 8, "overlap": "max"},
+    **{"source": "sheet", "sources": {"sheet": {"kind": "datasheet", "cite": "round numbers"}}},
+    "compute": RATES,
+    "memory": [{"name": "dram", "bytes_per_s": 1e8, "read_pj_per_bit": 3.0, "write_pj_per_bit": 3.0, "source": "sheet"}],
+    "overhead": {"inference_s": 0.5, "source": "sheet"},
+    "power": {"static_w": 2.0, "source": "sheet"},
+}  # fmt: skip
+EXAMPLE = Analytic(**FIELDS)
+WITH_FLOAT = Analytic(**FIELDS | {"name": "floats", "compute": [*RATES, FLOAT_RATE]})
 SUMS = ("latency_s", "energy_j", "size_bytes", "bops")
 
 
-@pytest.mark.parametrize("device", [ROOFLINE, WITH_FLOAT, BITFUSION], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", [EXAMPLE, WITH_FLOAT, BITFUSION], ids=lambda device: device.name)
 def test_rows_are_all_precisions_of_the_device_and_float(device):
     table = cost_table(LAYERS, device)
     expected = [
@@ -76,7 +73,7 @@ def test_rows_are_all_precisions_of_the_device_and_float(device):
     assert set(table["cost_source"]) == {"modelled"}
 
 
-@pytest.mark.parametrize("device", [ROOFLINE, WITH_FLOAT, BITFUSION], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", [EXAMPLE, WITH_FLOAT, BITFUSION], ids=lambda device: device.name)
 def test_each_row_holds_what_the_device_answers(device):
     table = cost_table(LAYERS, device)
     for layer in LAYERS:
@@ -92,26 +89,27 @@ def test_each_row_holds_what_the_device_answers(device):
 
 
 def test_float_costs_are_unknown_unless_the_device_runs_floats():
-    unknown = cost_table(LAYERS, ROOFLINE).loc["conv", 32, 32, "uniform"]
+    unknown = cost_table(LAYERS, EXAMPLE).loc["conv", 32, 32, "uniform"]
     assert math.isnan(unknown["latency_s"]) and math.isnan(unknown["energy_j"])
     assert math.isnan(unknown["computed_weight_bits"])
     assert unknown["size_bytes"] == 4 * (3 * 16 * 9 + 16)
     assert unknown["bops"] == 32 * 32 * LAYERS[0].macs
     known = cost_table(LAYERS, WITH_FLOAT).loc["conv", 32, 32, "uniform"]
     assert known["latency_s"] == pytest.approx(LAYERS[0].macs / 1e8)
+    assert known["bound_by"] == "compute"
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> BitConfig:
-    return {layer.name: draw(st.sampled_from(ROOFLINE.precisions(layer))) for layer in LAYERS}
+    return {layer.name: draw(st.sampled_from(EXAMPLE.precisions(layer))) for layer in LAYERS}
 
 
-TABLE = cost_table(LAYERS, ROOFLINE)
+TABLE = cost_table(LAYERS, EXAMPLE)
 
 
 @given(configs())
 def test_a_price_is_the_sum_of_its_rows_and_what_the_network_adds(config):
-    price = pricing(TABLE, NETWORK, ROOFLINE)(config)
+    price = pricing(TABLE, NETWORK, EXAMPLE)(config)
     rows = [
         TABLE.loc[name, precision.weight_bits, precision.activation_bits, "uniform"]
         for name, precision in config.items()
@@ -122,7 +120,7 @@ def test_a_price_is_the_sum_of_its_rows_and_what_the_network_adds(config):
 
 @given(configs())
 def test_sizes_and_bops_are_closed_forms_and_exact(config):
-    price = pricing(TABLE, NETWORK, ROOFLINE)(config)
+    price = pricing(TABLE, NETWORK, EXAMPLE)(config)
     widths = {layer: config[layer.name] for layer in LAYERS}
     assert price["bops"] == sum(layer.macs * p.weight_bits * p.activation_bits for layer, p in widths.items())
     packed = sum(math.ceil(layer.weight_count * p.weight_bits / 8) for layer, p in widths.items())
@@ -131,20 +129,20 @@ def test_sizes_and_bops_are_closed_forms_and_exact(config):
 
 @given(configs())
 def test_the_order_of_layers_does_not_matter(config):
-    price = pricing(TABLE, NETWORK, ROOFLINE)
+    price = pricing(TABLE, NETWORK, EXAMPLE)
     assert price(dict(reversed(config.items()))) == pytest.approx(price(config))  # float64 sums in another order
 
 
 def test_the_float_network_has_a_size_and_unknown_costs():
-    price = pricing(TABLE, NETWORK, ROOFLINE)({layer.name: FLOAT for layer in LAYERS})
+    price = pricing(TABLE, NETWORK, EXAMPLE)({layer.name: FLOAT for layer in LAYERS})
     assert math.isnan(price["latency_s"]) and math.isnan(price["energy_j"])
     assert price["size_bytes"] == 4 * sum(layer.weight_count + layer.out_channels for layer in LAYERS)
     assert price["bops"] == 1024 * sum(layer.macs for layer in LAYERS)
 
 
 def test_unknown_energy_is_nan_and_leaves_latency_known():
-    rates = [{"weight_bits": 8, "activation_bits": 8, "macs_per_s": 2e9}]
-    device = Roofline(name="plain", batch=1, rates=rates, memory_bytes_per_s=1e8, output_bits=8, overlap="sum")
+    rates = [{"weight_bits": 8, "activation_bits": 8, "macs_per_s": 2e9, "source": "sheet"}]
+    device = Analytic(**FIELDS | {"compute": rates, "memory": [], "power": None})
     price = pricing(cost_table(LAYERS, device), NETWORK, device)({layer.name: Precision(8, 8) for layer in LAYERS})
     assert math.isnan(price["energy_j"])
     assert price["latency_s"] > 0
@@ -160,7 +158,7 @@ def test_unknown_energy_is_nan_and_leaves_latency_known():
 def test_a_precision_that_the_table_lacks_is_named_with_its_layer(precision, shown):
     config = {layer.name: Precision(8, 8) for layer in LAYERS} | {"dw": precision}
     with pytest.raises(ValueError) as error:
-        pricing(TABLE, NETWORK, ROOFLINE)(config)
+        pricing(TABLE, NETWORK, EXAMPLE)(config)
     assert str(error.value) == f"Hardware 'example' has no cost for layer 'dw' at {shown}."
 
 
@@ -205,7 +203,7 @@ class Converting(TwoFormats):
         return Cost(10.0 * sum(precision.weight_format == "codebook" for precision in config.values()), None)
 
 
-@pytest.mark.parametrize("device", [ROOFLINE, BITFUSION, Converting()], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", [EXAMPLE, BITFUSION, Converting()], ids=lambda device: device.name)
 def test_many_candidates_cost_what_each_costs_alone(device):
     price = pricing(cost_table(LAYERS, device), NETWORK, device)
     configs = [

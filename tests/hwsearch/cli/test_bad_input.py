@@ -99,8 +99,9 @@ def test_bits_that_the_device_lacks(hwsearch, tmp_path):
 def test_objective_that_the_device_does_not_know(hwsearch, tmp_path):
     (tmp_path / "conf" / "hardware").mkdir(parents=True)
     (tmp_path / "conf" / "hardware" / "npu.yaml").write_text(
-        "_target_: cost_models.Roofline\nname: npu\nbatch: 1\nmemory_bytes_per_s: 1e9\noutput_bits: 8\noverlap: max\n"
-        "rates: [{weight_bits: 8, activation_bits: 8, macs_per_s: 1e9}]\n"
+        "_target_: cost_models.Analytic\nname: npu\nchip: NPU\nruntime: none\nbatch: 1\noutput_bits: 8\noverlap: max\n"
+        "source: sheet\nsources: {sheet: {kind: datasheet, cite: round numbers}}\n"
+        "compute: [{weight_bits: 8, activation_bits: 8, macs_per_s: 1e9, source: sheet}]\n"
     )
     own = ["--config-dir", tmp_path / "conf", "hardware=npu", f"run_dir={tmp_path / 'run'}"]
     result = hwsearch("search", *own, "objective=accuracy_energy")

@@ -92,8 +92,10 @@ def test_own_network_data_and_device_by_config_dir(hwsearch, tmp_path, monkeypat
         "input: {_target_: hwsearch.data.Preprocess, shape: [1, 8, 8], divisor: 16.0}\n"
     )
     (conf / "hardware" / "npu.yaml").write_text(
-        "_target_: cost_models.Roofline\nname: npu\nbatch: 1\nmemory_bytes_per_s: 1e9\noutput_bits: 8\noverlap: max\n"
-        "rates:\n- {weight_bits: 8, activation_bits: 8, macs_per_s: 1e9}\n- {weight_bits: 4, activation_bits: 8, macs_per_s: 2e9}\n"
+        "_target_: cost_models.Analytic\nname: npu\nchip: NPU\nruntime: none\nbatch: 1\noutput_bits: 8\noverlap: max\n"
+        "source: sheet\nsources: {sheet: {kind: datasheet, cite: round numbers}}\n"
+        "compute:\n- {weight_bits: 8, activation_bits: 8, macs_per_s: 1e9, source: sheet}\n"
+        "- {weight_bits: 4, activation_bits: 8, macs_per_s: 2e9, source: sheet}\n"
     )
     own = ["--config-dir", conf, "model=mine", "hardware=npu", "n_trials=4", f"run_dir={tmp_path / 'run'}"]
     assert hwsearch("search", *own).status == 0

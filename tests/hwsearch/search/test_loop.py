@@ -95,9 +95,15 @@ def test_every_sampler_exhausts_a_small_space_and_stops(make_sampler, layers, bi
 
 
 def test_every_sampler_exhausts_a_space_of_irregular_pairs(make_sampler, layers, judge):
-    rates = [{"weight_bits": w, "activation_bits": a, "macs_per_s": 1e9} for w, a in ((4, 8), (8, 4), (8, 8))]
-    roof = {"batch": 1, "memory_bytes_per_s": 1e9, "output_bits": 32, "overlap": "max"}
-    device = load_device({"_target_": "cost_models.Roofline", "name": "npu", "rates": rates, **roof})
+    rate = {"macs_per_s": 1e9, "source": "sheet"}
+    fields = {
+        "_target_": "cost_models.Analytic",
+        **{"name": "npu", "chip": "NPU", "runtime": "none", "batch": 1, "output_bits": 32, "overlap": "max"},
+        **{"source": "sheet", "sources": {"sheet": {"kind": "datasheet", "cite": "round numbers"}}},
+        "compute": [rate | {"weight_bits": w, "activation_bits": a} for w, a in ((4, 8), (8, 4), (8, 8))],
+        "memory": [{"name": "dram", "bytes_per_s": 1e9, "source": "sheet"}],
+    }
+    device = load_device(fields)
     # The parameters of W4A4, which the device lacks, stand for W4A8 once more.
     space = build_space(layers[:2], device)
     problem = Problem(device, space, pricing(cost_table(layers[:2], device), NetworkSpec.chain(layers[:2]), device))

@@ -19,12 +19,17 @@ PAIRS = st.sets(st.tuples(st.integers(2, 8), st.integers(2, 8)), min_size=1, max
 def roofline(conv, linear=None, name="npu"):
     """A device with these (weight, activation) pairs."""
     rates = [
-        {"weight_bits": w, "activation_bits": a, "macs_per_s": 1e9, "ops": ops}
+        {"weight_bits": w, "activation_bits": a, "macs_per_s": 1e9, "ops": ops, "source": "sheet"}
         for pairs, ops in ((conv, ["conv2d"]), (conv if linear is None else linear, ["linear"]))
         for w, a in pairs
     ]
-    roof = {"batch": 1, "memory_bytes_per_s": 1e9, "output_bits": 32, "overlap": "max"}
-    return load_device({"_target_": "cost_models.Roofline", "name": name, "rates": rates, **roof})
+    fields = {
+        "_target_": "cost_models.Analytic",
+        **{"name": name, "chip": "NPU", "runtime": "none", "batch": 1, "output_bits": 32, "overlap": "max"},
+        **{"source": "sheet", "sources": {"sheet": {"kind": "datasheet", "cite": "round numbers"}}},
+        "compute": rates,
+    }
+    return load_device(fields)
 
 
 def precisions(*texts):
