@@ -12,13 +12,13 @@ from rich.console import Console
 
 from cost_models import FLOAT, BitConfig, CostModel, Precision, load_device
 from hwsearch.cli.schema import SearchConfig
-from hwsearch.cli.setup import Task, build, calibrated, load_task
+from hwsearch.cli.setup import Task, build, load_task, quantized
 from hwsearch.costs import Pricing, cost_table, pricing
 from hwsearch.data import Batches, stratified_halves
 from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
 from hwsearch.front import pareto_table
 from hwsearch.pareto import reference_point
-from hwsearch.quantize import ranges_table
+from hwsearch.quantize import ActivationRanges, LayerDatabase, ranges_table
 from hwsearch.report import render_pareto
 from hwsearch.run_folder import RunInfo, layers_table, versions, write_csv, write_json, write_run, write_yaml
 from hwsearch.search import (
@@ -67,12 +67,12 @@ def search_command(config: SearchConfig, run_dir: Path) -> None:
     log.info("run folder: %s (repeat the command with run_dir=%s to go on if it stops)", run_dir, run_dir)
     with locked(run_dir):
         plan = _prepare(config, run_dir)
-        judge, ranges = calibrated(config, plan.task)
+        database, ranges = quantized(config, plan.task)
         write_yaml(config.model_dump(), run_dir / "config.yaml")
         write_json(versions(), run_dir / "versions.json")
         write_csv(layers_table(plan.task.network.layers), run_dir / "layers.csv")
         write_csv(ranges_table(plan.task.network, ranges), run_dir / "ranges.csv")
-        _search(plan, judge, run_dir)
+        _search(plan, database, ranges, run_dir)
 
 
 def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
@@ -103,8 +103,9 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     return _Search(config, task, hardware, space, costs, price, constraints, study_name, circumstances)
 
 
-def _search(plan: _Search, judge: FakeQuantNetwork, run_dir: Path) -> None:
+def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, run_dir: Path) -> None:
     config, task, space, objectives = plan.config, plan.task, plan.space, plan.objectives
+    judge = FakeQuantNetwork(task.network, database, ranges, config.device)
     halves = stratified_halves(task.data.labels, config.data.split_seed)
     search_split, test_split = (task.batches(half) for half in halves)
 

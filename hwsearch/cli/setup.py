@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from platformdirs import user_cache_path
+from torch import nn
 
 from hwsearch.cli.schema import DataConfig, ModelConfig, TaskConfig
 from hwsearch.data import Batches, Dataset, Preprocess
-from hwsearch.evaluate import FakeQuantNetwork
 from hwsearch.graph import Network, capture
 from hwsearch.networks import load_checkpoint
 from hwsearch.progress import STDERR
-from hwsearch.quantize import ActivationRanges, build_database, calibrate
+from hwsearch.quantize import ActivationRanges, LayerDatabase, build_database, calibrate
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,31 @@ def load_task(config: TaskConfig) -> Task:
         raise ValueError(f"device={config.device} is no torch device; set device=cpu or device=cuda.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={config.device}: torch sees no CUDA device here; set device=cpu.")
-    preprocess = build(config.model.input)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # checkpoint=random builds the same weights each time
-        module = build(config.model.network).eval()
-    load_checkpoint(module, config.model.checkpoint, config.model.checkpoint_sha256)
-    data = load_data(config.data, preprocess)
-    example = preprocess(data.inputs[:2])
-    with STDERR.status(f"capturing {config.model.name}"):
-        network = capture(module, example)
-    task = Task(network, preprocess, data, config.data.batch_size)
+    module, preprocess = _load_module(config.model)
+    data = load_data(config.data, preprocess)  # before the capture, which takes longer
+    task = Task(_captured(config.model, module, preprocess), preprocess, data, config.data.batch_size)
     _check_classes(task, config.model)
     return task
+
+
+def load_network(config: ModelConfig) -> Network:
+    """Load weights and capture the network."""
+    return _captured(config, *_load_module(config))
+
+
+def _load_module(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+    preprocess: Preprocess = build(config.input)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # checkpoint=random builds the same weights each time
+        module = build(config.network).eval()
+    return load_checkpoint(module, config.checkpoint, config.checkpoint_sha256), preprocess
+
+
+def _captured(config: ModelConfig, module: nn.Module, preprocess: Preprocess) -> Network:
+    channels, height, width = preprocess.shape
+    example = preprocess(np.zeros((1, height, width, channels), np.float32))
+    with STDERR.status(f"capturing {config.name}"):
+        return capture(module, example)
 
 
 def load_data(config: DataConfig, preprocess: Preprocess) -> Dataset:
@@ -77,8 +90,8 @@ def _check_classes(task: Task, model: ModelConfig) -> None:
         )
 
 
-def calibrated(config: TaskConfig, task: Task) -> tuple[FakeQuantNetwork, ActivationRanges]:
-    """The network with every layer quantized at every width and every activation range estimated."""
+def quantized(config: TaskConfig, task: Task) -> tuple[LayerDatabase, ActivationRanges]:
+    """Every layer quantized at every width, and every activation range estimated."""
     cache = Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")
     database = build_database(
         task.network,
@@ -88,5 +101,4 @@ def calibrated(config: TaskConfig, task: Task) -> tuple[FakeQuantNetwork, Activa
     )
     images = task.data.calibration
     calibration = Batches(images, np.zeros(len(images), dtype=np.int64), task.preprocess, task.batch_size)
-    ranges = calibrate(task.network, calibration, build(config.quantizer.activations), device=config.device)
-    return FakeQuantNetwork(task.network, database, ranges, config.device), ranges
+    return database, calibrate(task.network, calibration, build(config.quantizer.activations), device=config.device)
