@@ -4,6 +4,7 @@ import errno
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,6 +138,7 @@ def exported(executable: Any, suffix: str) -> bytes:
         return library.read_bytes()
 
 
+@cache
 def l2_bytes(caches: Path) -> int:
     """Read the size of the second-level cache below ``/sys/devices/system/cpu/cpu*/cache``."""
     for index in sorted(caches.glob("index*")):

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,7 @@ def require_runs_here(target: Target) -> None:
         )
 
 
+@cache
 def host_cpu_model() -> str:
     """This machine's CPU in words, e.g. ``AMD EPYC, cpu family 25, model 17, stepping 1``."""
     if not CPUINFO.exists():
@@ -142,7 +143,8 @@ def host_cpu_model() -> str:
     return ", ".join(known) or platform.machine()
 
 
-def compiler_versions() -> dict[str, str]:
+@cache
+def compiler_versions() -> Mapping[str, str]:
     """Versions that a compiled kernel depends on: TVM (its wheel fixes LLVM's) and its foreign function interface."""
     return {
         "tvm": version("apache-tvm"),
