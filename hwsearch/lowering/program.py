@@ -6,12 +6,13 @@ from cost_models import Precision
 from cost_models.tvm import kernels, variants
 from cost_models.tvm.image import Image
 from cost_models.tvm.integer import Requantization
-from cost_models.tvm.kernels import CopiedPart, CopyKernel, Epilogue, LookupKernel
+from cost_models.tvm.kernels import AveragePoolKernel, CopiedPart, CopyKernel, Epilogue, Isa, LookupKernel
 from cost_models.tvm.kernels import Output as StoredOutput
 from cost_models.tvm.kernels import Residual as StoredResidual
 from cost_models.tvm.program import Call, Program
 from cost_models.tvm.variants import LayerKernel
 from hwsearch.lowering.integer_network import (
+    AveragePool,
     Convolution,
     Copy,
     IntegerNetwork,
@@ -20,20 +21,22 @@ from hwsearch.lowering.integer_network import (
     Output,
     Residual,
 )
+from hwsearch.lowering.window import Window
 
 Choose = Callable[[kernels.Convolution, Epilogue, Precision], LayerKernel]
 """Picks the kernel that computes a layer's shape and precision exactly."""
 
 
-def program(network: IntegerNetwork, requantization: Requantization, choose: Choose) -> Program:
+def program(network: IntegerNetwork, requantization: Requantization, choose: Choose, isa: Isa) -> Program:
     """Kernel calls that compute a network's logits, bit for bit as :func:`hwsearch.lowering.run` does.
 
     Args:
         network: The integer network; its logits are a tensor of int32.
         requantization: ``"float32"`` or ``"fixed_point"``.
         choose: Picks the kernel of each layer.
+        isa: Instructions of the others.
     """
-    translation = _Translation(network, requantization, choose)
+    translation = _Translation(network, requantization, choose, isa)
     calls = [translation.call(operation) for operation in network.operations]
     return Program(calls, network.inputs, (network.logits,))
 
@@ -41,15 +44,18 @@ def program(network: IntegerNetwork, requantization: Requantization, choose: Cho
 class _Translation:
     """From an operation to the kernel that computes it and the arrays that it reads."""
 
-    def __init__(self, network: IntegerNetwork, requantization: Requantization, choose: Choose) -> None:
+    def __init__(self, network: IntegerNetwork, requantization: Requantization, choose: Choose, isa: Isa) -> None:
         self.tensors = network.tensors
         self.requantization = requantization
         self.choose = choose
+        self.isa = isa
 
     def call(self, operation: Operation) -> Call:
         match operation:
             case Convolution():
                 return self._convolution(operation)
+            case AveragePool():
+                return self._average_pool(operation)
             case Copy():
                 return self._copy(operation)
             case Lookup():
@@ -79,21 +85,10 @@ class _Translation:
         return StoredResidual(self.tensors[added.source].zero_point, added.scale, added.bounds)
 
     def _convolution(self, operation: Convolution) -> Call:
-        window = operation.window
         added = operation.residual
         epilogue = self._epilogue(operation.outputs, added.source if added else None)
-        out = epilogue.outputs[0]
         source = self.tensors[operation.source]
-        shape = kernels.Convolution(
-            source.image,
-            (out.height, out.width),
-            out.channels,
-            window.kernel,
-            window.stride,
-            window.dilation,
-            window.padding,
-            operation.groups,
-        )
+        shape = self._windows(operation.source, operation.window, epilogue.outputs[0], operation.groups)
         assert source.bounds is not None  # only logits have none, and nothing reads them
         kernel = self.choose(shape, epilogue, Precision(operation.weight_bits, source.bounds.qmax.bit_length()))
         outputs = self._outputs(operation.outputs)
@@ -102,6 +97,20 @@ class _Translation:
         if added:
             stored["residual"] = added.source
         return Call(kernel, stored | _scratch(kernel, operation.name), arrays)
+
+    def _windows(self, source: str, window: Window, out: Image, groups: int) -> kernels.Convolution:
+        sizes = (out.height, out.width), out.channels
+        fields = window.kernel, window.stride, window.dilation, window.padding
+        return kernels.Convolution(self._image(source), *sizes, *fields, groups)
+
+    def _average_pool(self, operation: AveragePool) -> Call:
+        epilogue = self._epilogue(operation.outputs)
+        out = epilogue.outputs[0]
+        shape = self._windows(operation.source, operation.window, out, out.channels)
+        kernel = AveragePoolKernel(shape, epilogue, self.isa)
+        arrays = kernel.constants(self.tensors[operation.source].zero_point, self._outputs(operation.outputs))
+        stored = {"input": operation.source, **_numbered("output", [o.tensor for o in operation.outputs])}
+        return Call(kernel, stored, arrays)
 
     def _copy(self, operation: Copy) -> Call:
         parts = tuple(
@@ -121,7 +130,8 @@ class _Translation:
         return Call(kernel, stored, kernel.constants(self.tensors[operation.target].zero_point))
 
     def _lookup(self, operation: Lookup) -> Call:
-        kernel = LookupKernel(self._image(operation.source), tuple(self._image(name) for name in operation.targets))
+        targets = tuple(self._image(name) for name in operation.targets)
+        kernel = LookupKernel(self._image(operation.source), targets, self.isa)
         arrays = kernel.constants(operation.tables, [self.tensors[name].zero_point for name in operation.targets])
         return Call(kernel, {"input": operation.source, **_numbered("output", operation.targets)}, arrays)
 

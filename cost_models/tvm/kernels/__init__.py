@@ -1,15 +1,22 @@
 """Integer kernels as functions of TVM's tensor IR, each a frozen description that builds it."""
 
+from cost_models.tvm.kernels.add import AddKernel
+from cost_models.tvm.kernels.average_pool import AveragePoolKernel
 from cost_models.tvm.kernels.convolution import Convolution, ConvolutionKernel, Tiling
 from cost_models.tvm.kernels.copying import CopiedPart, CopyKernel
 from cost_models.tvm.kernels.depthwise import DepthwiseKernel, DepthwiseTiling
 from cost_models.tvm.kernels.epilogue import Epilogue, Output, Residual
 from cost_models.tvm.kernels.isa import ISAS, Isa
 from cost_models.tvm.kernels.lookup import LookupKernel
+from cost_models.tvm.kernels.max_pool import MaxPoolKernel
+from cost_models.tvm.kernels.multiply import MultiplyKernel
+from cost_models.tvm.kernels.quantize import QuantizeKernel
 from cost_models.tvm.kernels.weights import WeightStorage
 
 __all__ = [
     "ISAS",
+    "AddKernel",
+    "AveragePoolKernel",
     "Convolution",
     "ConvolutionKernel",
     "CopiedPart",
@@ -19,7 +26,10 @@ __all__ = [
     "Epilogue",
     "Isa",
     "LookupKernel",
+    "MaxPoolKernel",
+    "MultiplyKernel",
     "Output",
+    "QuantizeKernel",
     "Residual",
     "Tiling",
     "WeightStorage",

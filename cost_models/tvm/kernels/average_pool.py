@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import groupby, product
+from itertools import product
 from math import prod
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from cost_models.tvm.kernels.convolution import Convolution
 from cost_models.tvm.kernels.epilogue import Epilogue, Output
 from cost_models.tvm.kernels.ir import Expr, Kernel, load_int32, loop, ramp, register, store
 from cost_models.tvm.kernels.isa import Isa
-from cost_models.tvm.kernels.span import Span, tiles
+from cost_models.tvm.kernels.span import Span, runs, tiles
 from cost_models.tvm.kernels.writer import Writer, pixel
 
 
@@ -97,9 +97,8 @@ class AveragePoolKernel:
                 for divisor, blob in zip(self.divisors, parameters, strict=True)
             }
             writers[self.divisors[0]].write_rings()
-            for rows, columns in product(*map(_runs, self._counts)):
-                writer = writers[rows.size * columns.size]
-                loop(self.shape.image.batch, partial(self._windows, source, writer, rows, columns))
+            for (high, rows), (wide, columns) in product(*map(runs, self._counts)):
+                loop(self.shape.image.batch, partial(self._windows, source, writers[high * wide], rows, columns))
         return kernel.function
 
     def _windows(self, source: Any, writer: Writer, rows: Span, columns: Span, batch: Expr) -> None:
@@ -125,13 +124,3 @@ class AveragePoolKernel:
 
         loop(shape.kernel[0], lambda i: loop(shape.kernel[1], partial(add, i)))
         writer.write(total[ramp(0, lanes)], batch, y, x, channel, count)
-
-
-def _runs(counts: Sequence[int]) -> list[Span]:
-    """Neighbours of the same count: where they start, the count, and how many they are."""
-    runs, start = [], 0
-    for count, equal in groupby(counts):
-        length = len(list(equal))
-        runs.append(Span(start, count, length))
-        start += length
-    return runs

@@ -1,11 +1,15 @@
 """Ranges cut into equal tiles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from typing import TypeVar
 
 from cost_models.tvm.image import Image
 from cost_models.tvm.kernels.ir import Expr, loop
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,25 @@ def _tile(span: Span, body: Callable[[Expr, int], None], index: Expr) -> None:
     body(span.start + index * span.size, span.size)
 
 
-def vectors(image: Image, lanes: int, body: Callable[[Expr, Expr, Expr, Expr, int], None]) -> None:
-    """Emit ``body(batch, y, x, channel, count)`` for every vector of channels of every pixel."""
+def runs(values: Sequence[Value]) -> list[tuple[Value, Span]]:
+    """Different values in a row, each with where its repetitions lie."""
+    found, start = [], 0
+    for value, equal in groupby(values):
+        count = len(list(equal))
+        found.append((value, Span(start, 1, count)))
+        start += count
+    return found
 
-    def one(batch: Expr, y: Expr, x: Expr) -> None:
-        tiles(image.channels, lanes, partial(body, batch, y, x))
+
+def pixels(image: Image, body: Callable[[Expr, Expr, Expr], None]) -> None:
+    """Emit ``body(batch, y, x)`` for every pixel."""
 
     def row(batch: Expr, y: Expr) -> None:
-        loop(image.width, partial(one, batch, y))
+        loop(image.width, partial(body, batch, y))
 
     loop(image.batch, lambda batch: loop(image.height, partial(row, batch)))
+
+
+def vectors(image: Image, lanes: int, body: Callable[[Expr, Expr, Expr, Expr, int], None]) -> None:
+    """Emit ``body(batch, y, x, channel, count)`` for every vector of channels of every pixel."""
+    pixels(image, lambda batch, y, x: tiles(image.channels, lanes, partial(body, batch, y, x)))
