@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil, log2
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +16,18 @@ from hwsearch.graph import Network, capture
 from hwsearch.lowering import IntegerNetwork, input_codes, lower, run
 from hwsearch.quantize import (
     ActivationGrid,
-    QuantizedWeight,
+    ActivationRanges,
+    LayerDatabase,
     Range,
     build_database,
     calibrate,
     minmax,
-    quantize_weight,
     weight_qmax,
 )
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
-WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+STEP = 2.0**-4
+"""Of every activation."""
 
 
 @dataclass
@@ -34,8 +35,8 @@ class Quantized:
     """A captured network with all that it takes to lower it, and images to try it on."""
 
     network: Network
-    database: Mapping[tuple[str, int], QuantizedWeight]
-    ranges: Mapping[tuple[str, int], ActivationGrid]
+    database: LayerDatabase
+    ranges: ActivationRanges
     images: Tensor
 
     def uniform(self, weight_bits: int = 8, activation_bits: int = 8) -> dict[str, Precision]:
@@ -84,23 +85,22 @@ def power_of_two(x: Tensor, bits: int, counts: Tensor | None = None) -> Range:
 
 @pytest.fixture
 def exact() -> Callable[..., Quantized]:
-    """Quantize a module with powers of two, and one step for all activations.
+    """Quantize a module with powers of two, and one step for all activations but those that ``finer`` divides.
 
     Sums of tensors then need no rounding, where halves would go up in the integers and to even in float32.
     """
 
-    def quantize(module: nn.Module, shape: tuple[int, ...], images: int = 4, largest: float = 8.0) -> Quantized:
+    def quantize(
+        module: nn.Module, shape: tuple[int, ...], images: int = 4, finer: Mapping[str, float] | None = None
+    ) -> Quantized:
         inputs = warmed_up(module, shape, images)
         network = capture(module, inputs)
-        database = {
-            (layer.name, bits): quantize_weight(weight, power_of_two(weight.flatten(1), bits).clip, bits)
-            for layer in network.layers
-            for bits in WIDTHS
-            for weight in [network.weight(layer.name)]
-        }
-        scale = 2.0 ** ceil(log2(largest / 128))
+        database = build_database(network, power_of_two)
+        steps = finer or {}
         ranges = {
-            (tensor, bits): ActivationGrid(scale, min(grid.zero_point, 1) * 2 ** (bits - 1), grid.qmax)
+            (tensor, bits): ActivationGrid(
+                STEP * steps.get(tensor, 1), min(grid.zero_point, 1) * 2 ** (bits - 1), grid.qmax
+            )
             for (tensor, bits), grid in calibrate(network, [inputs], minmax).items()
         }
         return Quantized(network, database, ranges, inputs)
@@ -113,7 +113,8 @@ def calibrated() -> Callable[..., Quantized]:
     """Quantize a module as users do, with ranges from its images."""
 
     def quantize(module: nn.Module, images: Tensor) -> Quantized:
-        network = capture(module.eval(), images)
+        module.eval()(images)  # lazy layers learn their sizes
+        network = capture(module, images)
         return Quantized(network, build_database(network, minmax), calibrate(network, [images], minmax), images)
 
     return quantize
@@ -123,7 +124,7 @@ def calibrated() -> Callable[..., Quantized]:
 def check(exact) -> Callable[..., IntegerNetwork]:
     """Lower a module and require exactly the logits of fake quantization; returns the integers of W8A8."""
 
-    def equal(module: nn.Module, shape: tuple[int, ...], **options: float) -> IntegerNetwork:
+    def equal(module: nn.Module, shape: tuple[int, ...], **options: Any) -> IntegerNetwork:
         quantized = exact(module, shape, **options)
         for config in (quantized.mixed(), quantized.uniform()):
             integers = quantized.lower(config)
