@@ -2,9 +2,11 @@
 
 from cost_models.analytic import Analytic
 from cost_models.bit_fusion import BitFusion
-from cost_models.cost import Cost, CostModel, bops, size_bytes, total_cost
+from cost_models.cost import Cost, CostModel, Measuring, bops, size_bytes, total_cost
+from cost_models.dataflow import Dataflow
 from cost_models.device import load_device
 from cost_models.layer import FLOAT, FLOAT_BITS, BitConfig, LayerSpec, Precision
+from cost_models.lookup import Lookup
 from cost_models.network import INPUT, NetworkSpec, Operator, OperatorSpec
 from cost_models.support import require_supported
 
@@ -17,7 +19,10 @@ __all__ = [
     "BitFusion",
     "Cost",
     "CostModel",
+    "Dataflow",
     "LayerSpec",
+    "Lookup",
+    "Measuring",
     "NetworkSpec",
     "Operator",
     "OperatorSpec",

@@ -1,6 +1,7 @@
 """A device described by numbers and formulas: compute per precision, traffic through memories, overheads, power."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from math import inf, prod
@@ -82,6 +83,14 @@ class Analytic(DeviceFile):
             )
 
     @model_validator(mode="after")
+    def _memories_have_names(self) -> Self:
+        names = [level.name for level in self.memory]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise ValueError(f"memory[{index}].name: '{name}' is taken by memory[{names.index(name)}]")
+        return self
+
+    @model_validator(mode="after")
     def _energy_has_one_form(self) -> Self:
         own = [rate.mac_pj is not None for rate in self.compute if rate.computed_as is None]
         per_bit = any(level.read_pj_per_bit or level.write_pj_per_bit for level in self.memory)
@@ -131,23 +140,23 @@ class Analytic(DeviceFile):
         overhead = self.overhead or Overhead(source=self.source)
         operators = network.operators if self.operators == "by_bytes" else ()
         parts = [self._operator(operator) for operator in operators]
-        streamed = {level.name: self._streamed_bits(level, network, config) / self.batch for level in self.memory}
+        streamed: Moved = [(self._streamed_bits(level, network, config), 0.0, 0.0) for level in self.memory]
+        stream_s = sum(level.seconds(bits) for level, (bits, *_) in zip(self.memory, streamed, strict=True))
         seconds = {
             "operators_s": sum(sum(seconds.values()) for seconds, _ in parts),
-            "weight_load_s": sum(level.seconds(streamed[level.name]) for level in self.memory),
+            "weight_load_s": stream_s / self.batch,
             "overhead_s": (overhead.inference_s + len(network.layers) * overhead.between_layers_s) / self.batch,
         }
         if self.conversion is not None:
             converted = converted_values(network, config, self.operator_bits)
             seconds["conversion_s"] = converted / self.conversion.values_per_s
-        if any(self._overflows(level, network, config) for level in self.memory):
+        excess_bytes = {level.name: self._excess_bytes(level, network, config) for level in self.memory}
+        lacking = {f"{name}_excess_bytes": excess for name, excess in excess_bytes.items() if excess > 0}
+        if lacking:
             seconds["does_not_fit_s"] = inf
-        joules = {
-            f"{level.name}_j": sum(joules[f"{level.name}_j"] for _, joules in parts)
-            + streamed[level.name] * level.read_pj_per_bit * PICO
-            for level in self.memory
-        }
-        return self._cost(seconds, joules | {"compute_j": sum(joules["compute_j"] for _, joules in parts)})
+        joules = [self._joules(0.0, streamed), *(joules for _, joules in parts)]
+        cost = self._cost(seconds, {part: sum(each[part] for each in joules) for part in joules[0]})
+        return replace(cost, breakdown={**cost.breakdown, **lacking})
 
     def _cost(
         self,
@@ -163,7 +172,7 @@ class Analytic(DeviceFile):
             joules = {"active_j": power.active_w * latency_s}
         elif all(rate.mac_pj is None for rate in self.compute):
             return Cost(latency_s, None, seconds, computed_as, bound_by)
-        else:
+        elif power.static_w:
             joules = {**joules, "static_j": power.static_w * latency_s}
         return Cost(latency_s, sum(joules.values()), {**seconds, **joules}, computed_as, bound_by)
 
@@ -225,13 +234,13 @@ class Analytic(DeviceFile):
             return 0.0
         return max(0.0, _weight_bits(network, config) - 8 * level.resident_bytes)
 
-    def _overflows(self, level: Memory, network: NetworkSpec, config: BitConfig) -> bool:
-        """Whether a network needs more than a memory holds."""
+    def _excess_bytes(self, level: Memory, network: NetworkSpec, config: BitConfig) -> float:
+        """What a network needs of a memory beyond what there is."""
         if level.capacity_bytes is None:
-            return False
+            return 0.0
         weights = 0.0 if level.weights == 0 else _weight_bits(network, config) / 8
         activations = 0.0 if level.inputs == 0 else self.batch * peak_bytes(network, config, self.operator_bits)
-        return weights + activations > level.capacity_bytes
+        return max(0.0, weights + activations - level.capacity_bytes)
 
     @cached_property
     def _found(self) -> dict[tuple[Op, tuple[int, int]], dict[Precision, tuple[Rate, Precision]]]:

@@ -1,8 +1,8 @@
 """What a cost model answers, and the two costs that need no hardware: storage size and BOPs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from cost_models.layer import FLOAT_BITS, BitConfig, LayerSpec, Precision
 from cost_models.network import NetworkSpec
@@ -22,7 +22,8 @@ class Cost:
             Those in ``_s`` sum to ``latency_s``, ``overlap_s`` being negative; those in ``_j`` sum to ``energy_j``.
         computed_as: The precision whose kernel or lanes do the work, if it is wider than the stored one.
         bound_by: The part of a layer that its latency would follow: ``compute``, ``weight_load``,
-            ``activation_load``, ``store`` or ``overhead``; None where the model does not know.
+            ``activation_load``, ``store``, ``overhead``, or a whole ``kernel``; None where the model does not know.
+        stored_weight_bits: Bits that a weight takes in memory, if a wider container is faster; None: its own.
     """
 
     latency_s: float | None
@@ -30,6 +31,7 @@ class Cost:
     breakdown: Mapping[str, float] = field(default_factory=dict)
     computed_as: Precision | None = None
     bound_by: str | None = None
+    stored_weight_bits: int | None = None
 
 
 @runtime_checkable
@@ -69,6 +71,23 @@ class CostModel(Protocol):
 
     def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
         """What the network costs per image beyond the sum of its layers: other operators, conversions, overheads."""
+        ...
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """What a device that measures its costs on itself offers beside them."""
+
+    def measurements(self, network: NetworkSpec) -> Sequence[Mapping[str, object]]:
+        """Everything measured for a network's layers and operators, a record per kernel."""
+        ...
+
+    def network_latency_s(self, compile_network: Callable[..., Any]) -> float:
+        """Latency per image of a whole network, compiled and run as one.
+
+        Args:
+            compile_network: ``hwsearch.lowering.compile_network`` of the network; the device gives the other arguments.
+        """
         ...
 
 

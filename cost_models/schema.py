@@ -10,10 +10,12 @@ from pydantic import TypeAdapter
 
 from cost_models.analytic import Analytic
 from cost_models.bit_fusion import BitFusion
+from cost_models.dataflow import Dataflow
 from cost_models.device import TARGET
 from cost_models.device_file import SCHEMA
+from cost_models.lookup import Lookup
 
-KINDS: tuple[type, ...] = (Analytic, BitFusion)
+KINDS: tuple[type, ...] = (Analytic, BitFusion, Dataflow, Lookup)
 """Kinds of devices that a file can describe without code."""
 
 

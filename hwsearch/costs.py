@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,8 @@ def cost_table(layers: Sequence[LayerSpec], device: CostModel) -> pd.DataFrame:
 
     Returns:
         Indexed by (layer, weight_bits, activation_bits, weight_format): ``latency_s`` and ``energy_j`` per image,
-        ``size_bytes``, ``bops``, the bits that are computed with, ``bound_by``, ``cost_source``, and the model's
-        breakdown. Float costs are NaN unless the device runs floats.
+        ``size_bytes``, ``bops``, the bits that are stored and computed with, ``bound_by``, ``cost_source``, and the
+        model's breakdown. Float costs are NaN unless the device runs floats.
     """
     rows = [
         _row(layer, precision, device)
@@ -49,6 +50,7 @@ def _row(layer: LayerSpec, precision: Precision, device: CostModel) -> dict[str,
         "energy_j": _number(cost.energy_j),
         "size_bytes": size_bytes(layer, precision),
         "bops": bops(layer, precision),
+        "stored_weight_bits": (cost.stored_weight_bits or precision.weight_bits) if runs else None,
         "computed_weight_bits": computed.weight_bits if runs else None,
         "computed_activation_bits": computed.activation_bits if runs else None,
         "bound_by": cost.bound_by,
@@ -59,6 +61,27 @@ def _row(layer: LayerSpec, precision: Precision, device: CostModel) -> dict[str,
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def check_fits(network: NetworkSpec, device: CostModel, config: BitConfig) -> None:
+    """Refuse a network that the device can't hold.
+
+    Args:
+        network: The network.
+        device: The device.
+        config: Its narrowest configuration.
+
+    Raises:
+        ValueError: If its latency is infinite; it names the memories that are too small.
+    """
+    cost = device.network_cost(network, config)
+    if cost.latency_s == inf:
+        lacking = {name: value for name, value in cost.breakdown.items() if name.endswith("_excess_bytes")}
+        details = [
+            f"{value:,.0f} bytes more of {name.removesuffix('_excess_bytes')}" for name, value in lacking.items()
+        ]
+        needs = f"it needs {' and '.join(details)}" if details else "it does not fit on the chip"
+        raise ValueError(f"Hardware '{device.name}' cannot run the network even at its narrowest precisions: {needs}.")
 
 
 def pricing(table: pd.DataFrame, network: NetworkSpec, device: CostModel) -> "Pricing":

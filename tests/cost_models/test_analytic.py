@@ -306,6 +306,7 @@ def test_estimates_reach_the_warnings() -> None:
         ({"power": {"active_w": 1, "source": "sheet"}}, "power.active_w excludes static_w, mac_pj and picojoules per bit"),
         ({"compute": [W8A8_RATE | {"mac_pj": None}]}, "static_w and picojoules per bit alone give no energy"),
         ({"sources": {"sheet": {"kind": "estimate", "cite": "?"}}}, "an estimate needs its relative uncertainty"),
+        ({"memory": [DRAM, DRAM]}, r"memory\[1\].name: 'dram' is taken by memory\[0\]"),
         ({"schema": "hwsearch.device/2"}, "hwsearch.device/1"),
     ],
 )  # fmt: skip

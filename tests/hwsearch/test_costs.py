@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cost_models import (
     Analytic,
     BitConfig,
     Cost,
+    Dataflow,
     LayerSpec,
     NetworkSpec,
     Precision,
@@ -24,7 +25,7 @@ from cost_models import (
     load_device,
     size_bytes,
 )
-from hwsearch.costs import cost_table, pricing
+from hwsearch.costs import check_fits, cost_table, pricing
 
 LAYERS = (
     LayerSpec("conv", "conv2d", 3, 16, (3, 3), in_size=(10, 10), out_size=(8, 8)),
@@ -212,3 +213,21 @@ def test_many_candidates_cost_what_each_costs_alone(device):
     ][:200]
     rows = np.array([[price.row(layer, precision) for layer, precision in config.items()] for config in configs])
     pd.testing.assert_frame_equal(price.many(rows), pd.DataFrame([price(config) for config in configs]))
+
+
+def test_a_network_that_the_device_cannot_hold_is_refused():
+    config = {layer.name: Precision(8, 8) for layer in LAYERS}
+    check_fits(NETWORK, EXAMPLE, config)
+    flash = {"name": "flash", "inputs": 0, "outputs": 0, "capacity_bytes": 700, "source": "sheet"}
+    small = Analytic(**FIELDS | {"memory": [flash]})
+    with pytest.raises(ValueError) as error:
+        check_fits(NETWORK, small, config)
+    weights = 3 * 16 * 9 + 16 * 9 + 16 * 10
+    assert str(error.value) == (
+        "Hardware 'example' cannot run the network even at its narrowest precisions: it needs "
+        f"{weights - 700} bytes more of flash."
+    )
+    fpga = load_device(Path(__file__).parents[2] / "conf" / "hardware" / "finn_zynq_7020.yaml")
+    assert isinstance(fpga, Dataflow)
+    with pytest.raises(ValueError, match=r"'finn_zynq_7020' cannot run .*: it does not fit on the chip"):
+        check_fits(NETWORK, replace(fpga, luts=100), config)
