@@ -87,7 +87,7 @@ class BitSerialKernel:
     @property
     def _lowest(self) -> int:
         """The smallest weight."""
-        return -(2 ** (self.weight_bits - 1))
+        return -(1 << self.weight_bits - 1)
 
     @property
     def _planes(self) -> Planes:
