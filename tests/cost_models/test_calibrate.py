@@ -124,7 +124,7 @@ def test_t4_kernels_of_a_shape_that_was_left_out_are_predicted() -> None:
     predicted = held_out(content, kernels(), paths)
     for rows in (predicted, predicted[::2], predicted[1::2]):  # all, int4, int8
         assert agreement(rows["modelled_s"], rows["measured_s"])["mape"] <= 0.20
-    assert agreement(predicted["modelled_s"], predicted["measured_s"])["mape"] == pytest.approx(0.109, abs=0.002)
+    assert agreement(predicted["modelled_s"], predicted["measured_s"])["mape"] == pytest.approx(0.108, abs=0.002)
     fitted = fit(content, kernels(), paths)
     for entry, shipped in zip(fitted["compute"], content["compute"], strict=True):
         assert shipped["efficiency"] == pytest.approx(entry["efficiency"], rel=0.01)
