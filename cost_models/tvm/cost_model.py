@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -14,17 +15,18 @@ from pydantic.dataclasses import dataclass
 from cost_models.cost import Cost
 from cost_models.fields import DEVICE_FILE, Bits, Count, Positive
 from cost_models.layer import BitConfig, LayerSpec, Precision
-from cost_models.network import NetworkSpec
+from cost_models.network import NetworkSpec, OperatorSpec
 from cost_models.support import require_supported
 from cost_models.tvm.cache import Cache
 from cost_models.tvm.integer import Requantization
 from cost_models.tvm.measure import Procedure
-from cost_models.tvm.operators import operator_kernels
+from cost_models.tvm.operators import fused_layer, operator_kernel
 from cost_models.tvm.rpc import connect
 from cost_models.tvm.runner import LocalRunner, Runner
 from cost_models.tvm.shapes import convolution
 from cost_models.tvm.target import resolve
 from cost_models.tvm.tuner import Tuner, fastest_of
+from cost_models.tvm.variants import BYTE
 
 Format = Literal["uniform", "codebook"]
 
@@ -117,12 +119,18 @@ class MeasuredDevice:
         Raises:
             ValueError: If no kernel computes an operator; it names the operator.
         """
-        return self._cost(sum(self._operator_s(name, network) for name in (o.name for o in network.operators)))
+        return self._cost(sum(self._operator_s(operator, network) for operator in network.operators))
 
-    def _operator_s(self, name: str, network: NetworkSpec) -> float:
-        more, less = operator_kernels(name, network, self.batch, self.requantization, self.tuner.isa)
-        latency_s = self.tuner.time(more).latency_s
-        return max(0.0, latency_s - self.tuner.time(less).latency_s) if less else latency_s
+    def _operator_s(self, operator: OperatorSpec, network: NetworkSpec) -> float:
+        """Seconds per call; a sum that a layer's kernel does on the way costs what it adds to the kernel."""
+        layer = fused_layer(operator, network)
+        if layer is None:
+            kernel = operator_kernel(operator, self.batch, self.requantization, self.tuner.isa)
+            return self.tuner.time(kernel).latency_s
+        shape, epilogue = convolution(layer, self.batch, self.requantization)
+        alone = self.tuner.choose(shape, epilogue, Precision(BYTE, BYTE))
+        added = replace(alone, epilogue=replace(alone.epilogue, residual=replace(alone.epilogue.outputs[0])))
+        return max(0.0, self.tuner.time(added).latency_s - self.tuner.time(alone).latency_s)
 
     def _cost(self, call_s: float) -> Cost:
         latency_s = call_s / self.batch

@@ -7,7 +7,7 @@ other on fixed offsets. Weights and scales are arguments, so that other values n
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tvm
@@ -22,7 +22,9 @@ Pointers = list[tuple[str, str, int]]
 
 
 class Kernel(Protocol):
-    """What a program calls: a hashable description that builds a private function."""
+    """What a program calls: a frozen dataclass that builds a private function."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def pointers(self) -> Pointers: ...
     def build(self, name: str) -> tvm.tirx.PrimFunc: ...

@@ -10,7 +10,7 @@ from cost_models.tvm.kernels.epilogue import Epilogue
 
 
 def convolution(layer: LayerSpec, batch: int, requantization: Requantization) -> tuple[Convolution, Epilogue]:
-    """Kernel shape of a layer whose reader pads as much as the layer itself does.
+    """Canonical kernel of a layer.
 
     Args:
         layer: A convolution, or a linear layer over ``out_size`` positions.
@@ -22,10 +22,9 @@ def convolution(layer: LayerSpec, batch: int, requantization: Requantization) ->
     """
     if layer.op not in ("conv2d", "linear"):
         raise ValueError(f"No kernel computes layer '{layer.name}' of type '{layer.op}'; there are conv2d and linear.")
-    ring = _ring(layer)
-    image = Image(*layer.in_size, layer.in_channels, ring, batch)
+    image = Image(*layer.in_size, layer.in_channels, batch=batch)
     shape = Convolution(
-        image,
+        _with_ring(image, layer),
         layer.out_size,
         layer.out_channels,
         layer.kernel,
@@ -34,20 +33,36 @@ def convolution(layer: LayerSpec, batch: int, requantization: Requantization) ->
         layer.padding,
         layer.groups,
     )
-    padding = max(layer.padding)
-    out = Image(*layer.out_size, layer.out_channels, (padding,) * 4, batch)
-    return flattened(shape, Epilogue(layer.out_channels, (out,), None, requantization))
+    return flattened(*canonical(shape, requantization))
 
 
-def _ring(layer: LayerSpec) -> tuple[int, int, int, int]:
-    """Padding on all sides; more at the end where the last window reaches beyond it."""
+def canonical(shape: Convolution, requantization: Requantization) -> tuple[Convolution, Epilogue]:
+    """The same convolution with the ring that it needs, one output, whose ring is its own padding, and no sum.
+
+    What a kernel's time hardly depends on is left out, so that it is measured once.
+    """
+    padding = max(0, *shape.padding)
+    out = Image(*shape.out_size, shape.out_channels, (padding,) * 4, shape.image.batch)
+    needed = replace(shape, image=_with_ring(shape.image, shape))
+    return needed, Epilogue(shape.out_channels, (out,), None, requantization)
+
+
+def _with_ring(image: Image, window: LayerSpec | Convolution) -> Image:
+    """An image in the smallest ring that holds what the windows of a layer reach."""
     ends = [
-        max(padding, (out - 1) * stride + (kernel - 1) * dilation + 1 - padding - size)
+        max(0, (out - 1) * stride + (kernel - 1) * dilation + 1 - padding - size)
         for out, stride, kernel, dilation, padding, size in zip(
-            layer.out_size, layer.stride, layer.kernel, layer.dilation, layer.padding, layer.in_size, strict=True
+            window.out_size,
+            window.stride,
+            window.kernel,
+            window.dilation,
+            window.padding,
+            (image.height, image.width),
+            strict=True,
         )
     ]
-    return *layer.padding, ends[0], ends[1]
+    top, left = (max(0, padding) for padding in window.padding)
+    return replace(image, ring=(top, left, ends[0], ends[1]))
 
 
 def flattened(shape: Convolution, epilogue: Epilogue) -> tuple[Convolution, Epilogue]:

@@ -18,7 +18,7 @@ from cost_models.tvm.measure import Measurement, Procedure, Subject, measure
 from cost_models.tvm.program import Kernel
 from cost_models.tvm.runner import Runner
 from cost_models.tvm.search import fastest
-from cost_models.tvm.shapes import flattened
+from cost_models.tvm.shapes import canonical, flattened
 from cost_models.tvm.target import Target
 from cost_models.tvm.variants import BYTE, LayerKernel, Variant, candidates, kernel, variants
 
@@ -106,10 +106,10 @@ class Tuner:
 
     def choose(self, shape: Convolution, epilogue: Epilogue, precision: Precision) -> LayerKernel:
         """The fastest kernel that computes a layer exactly, whatever else its epilogue does."""
-        canonical = replace(epilogue, outputs=epilogue.outputs[:1], residual=None, dtype="uint8")
-        timed = self.tune(*flattened(shape, canonical), [precision])
-        best = fastest_of(timed, precision)
         flat_shape, flat_epilogue = flattened(shape, epilogue)
+        alike = canonical(shape, epilogue.requantization)
+        timed = self.tune(*(flattened(*alike) if flat_shape != shape else alike))
+        best = fastest_of(timed, precision)
         return replace(timed[best].kernel, shape=flat_shape, epilogue=flat_epilogue)
 
     @property

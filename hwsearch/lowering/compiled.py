@@ -13,6 +13,7 @@ from cost_models.tvm.integer import Int32, Requantization
 from cost_models.tvm.measure import Measurement, Procedure, Subject, measure
 from cost_models.tvm.program import Program
 from cost_models.tvm.runner import Runner
+from cost_models.tvm.tuner import isa_of
 from hwsearch.lowering.integer_network import IntegerNetwork
 from hwsearch.lowering.program import Choose, program
 
@@ -81,5 +82,5 @@ def compile_network(
         choose: Picks the kernel of each layer, e.g. ``Tuner.choose``.
         runner: The machine.
     """
-    calls = program(network, requantization, choose)
+    calls = program(network, requantization, choose, isa_of(runner.target))
     return CompiledNetwork(network, calls, driver.compile(calls.build(), runner.target.attributes), runner)

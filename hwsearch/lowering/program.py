@@ -6,17 +6,30 @@ from cost_models import Precision
 from cost_models.tvm import kernels, variants
 from cost_models.tvm.image import Image
 from cost_models.tvm.integer import Requantization
-from cost_models.tvm.kernels import AveragePoolKernel, CopiedPart, CopyKernel, Epilogue, Isa, LookupKernel
+from cost_models.tvm.kernels import (
+    AddKernel,
+    AveragePoolKernel,
+    CopiedPart,
+    CopyKernel,
+    Epilogue,
+    Isa,
+    LookupKernel,
+    MaxPoolKernel,
+    MultiplyKernel,
+)
 from cost_models.tvm.kernels import Output as StoredOutput
 from cost_models.tvm.kernels import Residual as StoredResidual
 from cost_models.tvm.program import Call, Program
 from cost_models.tvm.variants import LayerKernel
 from hwsearch.lowering.integer_network import (
+    Add,
     AveragePool,
     Convolution,
     Copy,
     IntegerNetwork,
     Lookup,
+    MaxPool,
+    Multiply,
     Operation,
     Output,
     Residual,
@@ -56,11 +69,16 @@ class _Translation:
                 return self._convolution(operation)
             case AveragePool():
                 return self._average_pool(operation)
+            case MaxPool():
+                return self._max_pool(operation)
+            case Add():
+                return self._add(operation)
+            case Multiply():
+                return self._multiply(operation)
             case Copy():
                 return self._copy(operation)
             case Lookup():
                 return self._lookup(operation)
-        raise AssertionError(operation)
 
     def _image(self, name: str) -> Image:
         return self.tensors[name].image
@@ -111,6 +129,28 @@ class _Translation:
         arrays = kernel.constants(self.tensors[operation.source].zero_point, self._outputs(operation.outputs))
         stored = {"input": operation.source, **_numbered("output", [o.tensor for o in operation.outputs])}
         return Call(kernel, stored, arrays)
+
+    def _max_pool(self, operation: MaxPool) -> Call:
+        window = operation.window
+        images = self._image(operation.source), self._image(operation.target)
+        kernel = MaxPoolKernel(*images, window.kernel, window.stride, window.padding, self.isa)
+        arrays = kernel.constants(self.tensors[operation.target].zero_point)
+        return Call(kernel, {"input": operation.source, "output": operation.target}, arrays)
+
+    def _add(self, operation: Add) -> Call:
+        kernel = AddKernel(self._image(operation.left), self._epilogue(operation.outputs, operation.right), self.isa)
+        zero_points = (self.tensors[name].zero_point for name in operation.sources)
+        arrays = kernel.constants(*zero_points, self._outputs(operation.outputs))
+        stored = {"input": operation.left, "residual": operation.right}
+        return Call(kernel, stored | _numbered("output", [o.tensor for o in operation.outputs]), arrays)
+
+    def _multiply(self, operation: Multiply) -> Call:
+        images = self._image(operation.left), self._image(operation.right)
+        kernel = MultiplyKernel(*images, self._epilogue(operation.outputs), self.isa)
+        left, right = (self.tensors[name].zero_point for name in operation.sources)
+        arrays = kernel.constants((left, right), self._outputs(operation.outputs))
+        stored = {"left": operation.left, "right": operation.right}
+        return Call(kernel, stored | _numbered("output", [o.tensor for o in operation.outputs]), arrays)
 
     def _copy(self, operation: Copy) -> Call:
         parts = tuple(

@@ -2,6 +2,7 @@
 
 from cost_models.tvm.kernels.add import AddKernel
 from cost_models.tvm.kernels.average_pool import AveragePoolKernel
+from cost_models.tvm.kernels.bit_serial import BitSerialKernel
 from cost_models.tvm.kernels.convolution import Convolution, ConvolutionKernel, Tiling
 from cost_models.tvm.kernels.copying import CopiedPart, CopyKernel
 from cost_models.tvm.kernels.depthwise import DepthwiseKernel, DepthwiseTiling
@@ -17,6 +18,7 @@ __all__ = [
     "ISAS",
     "AddKernel",
     "AveragePoolKernel",
+    "BitSerialKernel",
     "Convolution",
     "ConvolutionKernel",
     "CopiedPart",
