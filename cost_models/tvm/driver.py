@@ -78,15 +78,19 @@ def rotating(kernel: tvm.tirx.PrimFunc, rotated: Collection[int]) -> tvm.IRModul
     symbol = tvm.ir.GlobalVar("kernel")
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("main")
-        copies = T.int64() if rotated else 1
-        buffers = [
-            T.arg(p.name, T.Buffer((copies, p.stride) if i in rotated else (p.size,), p.dtype))
-            for i, p in enumerate(described)
+        copies, stride = (T.int64(), T.int64()) if rotated else (1, 0)
+        first = min(rotated, default=None)
+        shapes = [
+            (copies, stride if i == first else p.stride) if i in rotated else (p.size,) for i, p in enumerate(described)
         ]
+        buffers = [T.arg(p.name, T.Buffer(shape, p.dtype)) for p, shape in zip(described, shapes, strict=True)]
         T.func_attr({"tirx.noalias": True})
+        # Always 0, but LLVM must not know: of calls that overwrite each other's results it would keep only the last.
+        step = 0 if first is None else stride - described[first].stride
         with T.serial(0, copies) as copy:
             pointers = [
-                T.address_of(buffer[copy, 0]) if i in rotated else buffer.data for i, buffer in enumerate(buffers)
+                T.address_of(buffer[copy, 0] if i in rotated else buffer[copy * step])
+                for i, buffer in enumerate(buffers)
             ]
             T.evaluate(tvm.ir.Call(symbol, pointers, ret_ty=tvm.ir.PrimType("int32")))
     return tvm.IRModule({symbol: kernel, "main": builder.get()})
