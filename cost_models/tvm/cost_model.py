@@ -1,7 +1,7 @@
 """A CPU whose costs are measured: every shape of a layer once, on kernels that TVM compiles."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -19,14 +19,17 @@ from cost_models.network import NetworkSpec, OperatorSpec
 from cost_models.support import require_supported
 from cost_models.tvm.cache import Cache
 from cost_models.tvm.integer import Requantization
+from cost_models.tvm.kernels import Convolution, Epilogue
 from cost_models.tvm.measure import Procedure
 from cost_models.tvm.operators import fused_layer, operator_kernel
+from cost_models.tvm.program import Kernel
+from cost_models.tvm.records import Record, layer_records, operator_record
 from cost_models.tvm.rpc import connect
 from cost_models.tvm.runner import LocalRunner, Runner
 from cost_models.tvm.shapes import convolution
 from cost_models.tvm.target import resolve
-from cost_models.tvm.tuner import Tuner, fastest_of
-from cost_models.tvm.variants import BYTE
+from cost_models.tvm.tuner import Timed, Tuner, fastest_of
+from cost_models.tvm.variants import BYTE, Variant
 
 Format = Literal["uniform", "codebook"]
 
@@ -107,7 +110,7 @@ class MeasuredDevice:
             ValueError: If the device does not run ``layer`` at ``precision``.
         """
         require_supported(self.name, layer, precision, self.precisions(layer))
-        timed = self.tuner.tune(*convolution(layer, self.batch, self.requantization))
+        timed = self._timed(layer)
         best = fastest_of(timed, precision)
         computed_as = best.computed_as if best.computed_as != precision else None
         cost = self._cost(timed[best].measurement.latency_s)
@@ -121,16 +124,57 @@ class MeasuredDevice:
         """
         return self._cost(sum(self._operator_s(operator, network) for operator in network.operators))
 
+    def measurements(self, network: NetworkSpec) -> list[Record]:
+        """Every kernel measured for the network's layers and operators, per call: ``batch`` images.
+
+        Raises:
+            ValueError: If no kernel computes an operator; it names the operator.
+        """
+        alike: dict[Hashable, list[LayerSpec]] = {}
+        for layer in network.layers:
+            alike.setdefault(self._shape(layer), []).append(layer)
+        records = [
+            record
+            for layers in alike.values()
+            for record in layer_records([layer.name for layer in layers], self._timed(layers[0]), self.runner)
+        ]
+        for operator in network.operators:
+            for kernel in self._operator_kernels(operator, network):
+                measured = self.tuner.time(kernel)
+                records.append(operator_record(operator.name, type(kernel).__name__, measured, self.runner))
+        return records
+
+    def network_latency_s(self, compile_network: Callable[..., Any]) -> float:
+        """Latency per image of a whole network, compiled and run as one: what its parts do not show.
+
+        Args:
+            compile_network: ``hwsearch.lowering.compiled.compile_network`` of the network, with one image per call.
+        """
+        compiled = compile_network(self.requantization, self.tuner.choose, self.runner)
+        latency_s: float = compiled.measured(self.procedure).latency_s
+        return latency_s
+
+    def _shape(self, layer: LayerSpec) -> tuple[Convolution, Epilogue]:
+        return convolution(layer, self.batch, self.requantization)
+
+    def _timed(self, layer: LayerSpec) -> dict[Variant, Timed]:
+        """The best kernel of every variant that computes one of the layer's precisions."""
+        return self.tuner.tune(*self._shape(layer), self.precisions(layer))
+
     def _operator_s(self, operator: OperatorSpec, network: NetworkSpec) -> float:
         """Seconds per call; a sum that a layer's kernel does on the way costs what it adds to the kernel."""
+        latency_s, *without = (
+            self.tuner.time(kernel).latency_s for kernel in self._operator_kernels(operator, network)
+        )
+        return max(0.0, latency_s - sum(without))
+
+    def _operator_kernels(self, operator: OperatorSpec, network: NetworkSpec) -> list[Kernel]:
+        """An operator's own kernel, or that of the layer that does it on the way, with and without it."""
         layer = fused_layer(operator, network)
         if layer is None:
-            kernel = operator_kernel(operator, self.batch, self.requantization, self.tuner.isa)
-            return self.tuner.time(kernel).latency_s
-        shape, epilogue = convolution(layer, self.batch, self.requantization)
-        alone = self.tuner.choose(shape, epilogue, Precision(BYTE, BYTE))
-        added = replace(alone, epilogue=replace(alone.epilogue, residual=replace(alone.epilogue.outputs[0])))
-        return max(0.0, self.tuner.time(added).latency_s - self.tuner.time(alone).latency_s)
+            return [operator_kernel(operator, self.batch, self.requantization, self.tuner.isa)]
+        alone = self.tuner.choose(*self._shape(layer), Precision(BYTE, BYTE))
+        return [replace(alone, epilogue=replace(alone.epilogue, residual=alone.epilogue.outputs[0])), alone]
 
     def _cost(self, call_s: float) -> Cost:
         latency_s = call_s / self.batch

@@ -1,4 +1,4 @@
-"""The command line: ``hwsearch search | evaluate | compare | list``."""
+"""The command line: ``hwsearch search | evaluate | profile | compare | list``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +35,16 @@ def evaluate(context: typer.Context) -> None:
     from hwsearch.cli.schema import EvaluateConfig
 
     run_configured("evaluate", "evaluate", EvaluateConfig, evaluate_command, context.args)
+
+
+@app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
+def profile(context: typer.Context) -> None:
+    """Cost of every layer at every precision, modelled or measured here. See [bold]hwsearch profile --help[/]."""
+    from hwsearch.cli.hydra_app import run_configured
+    from hwsearch.cli.profile import profile_command
+    from hwsearch.cli.schema import ProfileConfig
+
+    run_configured("profile", "profile", ProfileConfig, profile_command, context.args)
 
 
 @app.command()

@@ -127,3 +127,12 @@ class EvaluateConfig(TaskConfig):
 
     precisions: str | None
     trial: NonNegativeInt | None
+
+
+class ProfileConfig(_Strict):
+    """``conf/profile.yaml``."""
+
+    model: ModelConfig
+    hardware: dict[str, Any]
+    shown: list[str]
+    run_dir: str

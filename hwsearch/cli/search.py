@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from cost_models import FLOAT, BitConfig, CostModel, Precision, load_device
+from hwsearch.cli.latency import network_latency
 from hwsearch.cli.schema import SearchConfig
 from hwsearch.cli.setup import Task, build, load_task, quantized
 from hwsearch.costs import Pricing, cost_table, pricing
@@ -143,6 +144,7 @@ def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, ru
         plan.price(float_config),
         lambda precisions: judged(precisions, test_split),
         plan.hardware.cost_source,
+        network_latency(plan.hardware, task.network, database, ranges),
     )
     info = _run_info(plan, reference, [len(half) for half in halves])
     precisions = precisions_table(study, space)
