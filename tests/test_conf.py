@@ -1,5 +1,6 @@
 """Every file of ``conf/`` composes into a configuration that the schema accepts and whose parts can be built."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,19 +9,22 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.samplers import BaseSampler
 
-from cost_models import CostModel
+from cost_models import CostModel, LayerSpec, Measuring, NetworkSpec, Precision, load_device
 from hwsearch.cli.hydra_app import conf_dir
-from hwsearch.cli.schema import EvaluateConfig, SearchConfig
+from hwsearch.cli.schema import EvaluateConfig, ProfileConfig, SearchConfig
 from hwsearch.search import check_objectives
 
 CONF = Path(__file__).parents[1] / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+REQUIRED = {"tvm_rpc": ["hardware.tracker=127.0.0.1:1", "hardware.key=board"]}
+"""What only a user knows, by device; nothing connects before something is measured."""
+MEASURED = ("tvm_cpu", "tvm_rpc")
 GIVEN = ["model.checkpoint=random", "data.root=."]
 
 
-def composed(*overrides: str, config_name: str = "config"):
+def composed(*overrides: str, config_name: str = "config", given: Sequence[str] = GIVEN):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose(config_name, [*overrides, *GIVEN]), resolve=True)
+        return OmegaConf.to_container(compose(config_name, [*overrides, *given]), resolve=True)
 
 
 def test_the_source_tree_is_what_the_command_line_reads():
@@ -37,10 +41,24 @@ def test_every_choice_composes(group, name):
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "hardware"])
 def test_every_device_is_a_cost_model_with_a_source(name):
-    device = instantiate(composed(f"hardware={name}")["hardware"], _convert_="all")
+    device = load_device(composed(f"hardware={name}", *REQUIRED.get(name, []))["hardware"])
     assert isinstance(device, CostModel)
     assert device.name == name
+    assert isinstance(device, Measuring) == (name in MEASURED)
     assert (CONF / "hardware" / f"{name}.yaml").read_text().startswith("# Source: ")
+
+
+def test_the_cpu_measures_what_a_network_takes(tmp_path):
+    small = ["hardware.weight_bits=[4,8]", "hardware.activation_bits=[8]", "hardware.tiles=1", "hardware.search_s=0.01"]
+    procedure = "hardware.procedure={rounds: 1, samples: 2, sample_s: 2e-4}"
+    cpu = load_device(composed("hardware=tvm_cpu", *small, procedure, f"hardware.cache_dir={tmp_path}")["hardware"])
+    layer = LayerSpec("conv", "conv2d", 4, 8, (3, 3), padding=(1, 1), in_size=(6, 6), out_size=(6, 6))
+    assert cpu.precisions(layer) == [Precision(4, 8), Precision(8, 8)]
+    costs = [cpu.layer_cost(layer, precision) for precision in cpu.precisions(layer)]
+    assert 0 < costs[0].latency_s <= costs[1].latency_s < 1e-3
+    assert costs[0].computed_as == Precision(8, 8)
+    assert cpu.network_cost(NetworkSpec.chain([layer]), {}).latency_s == 0
+    assert {record["used_by"] for record in cpu.measurements(NetworkSpec.chain([layer]))} == {"conv"}
 
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "sampler"])
@@ -56,3 +74,10 @@ def test_every_quantizer_is_a_pair_of_functions(name):
 
 def test_evaluate_composes():
     assert EvaluateConfig.model_validate(composed(config_name="evaluate")).precisions is None
+
+
+def test_profile_composes():
+    assert (
+        ProfileConfig.model_validate(composed("model=cifar_resnet20", config_name="profile", given=[])).model.checkpoint
+        == "random"
+    )

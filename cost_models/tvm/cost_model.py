@@ -27,7 +27,7 @@ from cost_models.tvm.records import Record, layer_records, operator_record
 from cost_models.tvm.rpc import connect
 from cost_models.tvm.runner import LocalRunner, Runner
 from cost_models.tvm.shapes import convolution
-from cost_models.tvm.target import resolve
+from cost_models.tvm.target import require_runs_here, resolve
 from cost_models.tvm.tuner import Timed, Tuner, fastest_of
 from cost_models.tvm.variants import BYTE, Variant
 
@@ -76,6 +76,7 @@ class MeasuredDevice:
     def __post_init__(self) -> None:
         if (self.power_w is None) != (self.power_source is None):
             raise ValueError("power_w needs power_source, where it was read or measured; give both, or neither")
+        resolve(self.target)  # refuses a wrong one before any work
 
     @property
     def cost_source(self) -> Literal["modelled", "measured"]:
@@ -184,6 +185,10 @@ class MeasuredDevice:
 @dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
 class TvmCpu(MeasuredDevice):
     """This machine's CPU, one thread."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_runs_here(resolve(self.target))
 
     @cached_property
     def runner(self) -> Runner:

@@ -32,8 +32,6 @@ MISSING_HINTS = {
     "data.root": "give data.root=DIR, the folder that holds the files",
     "hardware.tracker": "give hardware.tracker=HOST:PORT, where python -m tvm.exec.rpc_tracker runs",
     "hardware.key": "give hardware.key=KEY, the name under which the device is registered at the tracker",
-    "hardware.target": "give the device's CPU, e.g. "
-    "'hardware.target={kind: llvm, mtriple: aarch64-linux-gnu, mcpu: cortex-a76}'",
 }
 
 
