@@ -21,7 +21,7 @@ QMAX = 255
 
 @dataclass(frozen=True)
 class AddKernel:
-    """A sum compiled for one instruction set: a convolution's fused sum, with the left operand as accumulator.
+    """A sum compiled for one instruction set, computed as one that is fused into a convolution.
 
     Parameters of the function: input, then those of the epilogue.
 
@@ -59,7 +59,7 @@ class AddKernel:
         """The kernel as a private function."""
         kernel = Kernel(name, self.pointers())
         with kernel as (source, *rest):
-            writer, lanes = Writer(self.epilogue, self.isa.lanes, rest), self.isa.lanes
+            writer, lanes = _SumWriter(self.epilogue, self.isa.lanes, rest), self.isa.lanes
             writer.write_rings()
 
             def add(batch: Expr, y: Expr, x: Expr, channel: Expr, count: int) -> None:
@@ -68,3 +68,11 @@ class AddKernel:
 
             vectors(self.image, lanes, add)
         return kernel.function
+
+
+class _SumWriter(Writer):
+    """A writer whose accumulators are the left operand, less its zero point, already."""
+
+    def _operands(self, accumulator: Expr, channel: Expr, residual: Expr, count: int) -> tuple[Expr, Expr]:
+        _, right = super()._operands(accumulator, channel, residual, count)
+        return accumulator, right

@@ -18,6 +18,9 @@ from cost_models.tvm.kernels.isa import Isa
 from cost_models.tvm.kernels.span import Span, runs, tiles
 from cost_models.tvm.kernels.writer import Writer, pixel
 
+VECTORS = 4
+"""Summed at once: with 16 lanes, a cache line of channels."""
+
 
 @dataclass(frozen=True)
 class AveragePoolKernel:
@@ -106,21 +109,25 @@ class AveragePoolKernel:
 
         def window(y: Expr, x: Expr) -> None:
             at = batch, rows.start + y, columns.start + x
-            tiles(self.shape.out_channels, self.isa.lanes, partial(self._window, source, writer, at))
+            tiles(self.shape.out_channels, VECTORS * self.isa.lanes, partial(self._window, source, writer, at))
 
         loop(rows.count, lambda y: loop(columns.count, partial(window, y)))
 
     def _window(self, source: Any, writer: Writer, at: tuple[Expr, Expr, Expr], channel: Expr, count: int) -> None:
-        """One vector of one output pixel."""
+        """Some channels of one output pixel."""
         shape, lanes, (batch, y, x) = self.shape, self.isa.lanes, at
-        total = register(lanes)
-        store(total, writer.bias(channel), 0, lanes)
+        totals = {first: register(lanes) for first in range(0, count, lanes)}
+        for first, total in totals.items():
+            store(total, writer.bias(channel + first), 0, lanes)
 
         def add(i: Expr, j: Expr) -> None:
             row = y * shape.stride[0] + i * shape.dilation[0] - shape.padding[0]
             column = x * shape.stride[1] + j * shape.dilation[1] - shape.padding[1]
             start = pixel(shape.image, batch, row, column) + channel
-            store(total, total[ramp(0, lanes)] + load_int32(source, start, count, lanes), 0, lanes)
+            for first, total in totals.items():
+                values = load_int32(source, start + first, min(lanes, count - first), lanes)
+                store(total, total[ramp(0, lanes)] + values, 0, lanes)
 
         loop(shape.kernel[0], lambda i: loop(shape.kernel[1], partial(add, i)))
-        writer.write(total[ramp(0, lanes)], batch, y, x, channel, count)
+        for first, total in totals.items():
+            writer.write(total[ramp(0, lanes)], batch, y, x, channel + first, min(lanes, count - first))
