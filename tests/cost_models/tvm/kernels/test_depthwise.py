@@ -19,7 +19,7 @@ def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
 
 @st.composite
 def shapes(draw: st.DrawFn) -> Convolution:
-    size, kernel, stride, dilation = draw(pairs(1, 8)), draw(pairs(1, 5)), draw(pairs(1, 3)), draw(pairs(1, 2))
+    size, kernel, stride, dilation = draw(pairs(1, 8)), draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(1, 2))
     before, after, channels = draw(pairs(0, 2)), draw(pairs(0, 2)), draw(st.integers(1, 150))
     padding = tuple(ring - draw(st.integers(0, 2)) for ring in before)
     height, width = (
@@ -31,13 +31,13 @@ def shapes(draw: st.DrawFn) -> Convolution:
     return Convolution(image, (height, width), channels, kernel, stride, dilation, (padding[0], padding[1]), channels)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(st.data(), st.integers(0, 2**32), st.booleans())
 def test_equals_the_integer_convolution(isas, epilogues, store, check_epilogue, data, seed, extreme) -> None:
     shape = data.draw(shapes())
     out = Image(*shape.out_size, shape.out_channels, batch=shape.image.batch)
     epilogue = data.draw(epilogues(out, data.draw(st.booleans())))
-    tiling = DepthwiseTiling(*data.draw(pairs(1, 3)), data.draw(st.sampled_from(["channels", "rows"])))
+    tiling = DepthwiseTiling(*data.draw(pairs(1, 2)), data.draw(st.sampled_from(["channels", "rows"])))
     isa = ISAS[data.draw(st.sampled_from(isas))]
     generator = np.random.default_rng(seed)
     image, zero_point = shape.image, int(generator.integers(0, 256))
