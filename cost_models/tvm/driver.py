@@ -14,6 +14,10 @@ from tvm.script.ir_builder import tirx as T
 ALIGNMENT_BYTES = 64
 """A cache line, and the widest vector: where kernels expect their pointers."""
 
+NO_TBAA = "-enable-tbaa:bool=false"
+"""TVM tells LLVM that accesses through buffers of different names do not alias. In a driver that inlines its kernels, one
+kernel's output is the next one's input under another name, and reads would be moved before the writes that they need."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -106,4 +110,4 @@ def repeat(array: NDArray[Any], copies: int) -> NDArray[Any]:
 
 def compile(module: tvm.IRModule, target: Mapping[str, Any]) -> tvm.runtime.Executable:
     """Compile for a target, e.g. ``{"kind": "llvm", "mcpu": "znver4"}``; call the result as ``executable["main"]``."""
-    return tvm.compile(module, target=tvm.target.Target(dict(target)))
+    return tvm.compile(module, target=tvm.target.Target({**target, "cl-opt": [NO_TBAA]}))

@@ -135,7 +135,6 @@ class Program:
                 name: T.arg(f"argument_{i}", T.Buffer((max(sizes[name], 1),), "uint8"))
                 for i, name in enumerate(arguments)
             }
-            T.func_attr({"tirx.noalias": True})
             start = 0
             for call in self.calls:
                 pointers = []

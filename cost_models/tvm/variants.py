@@ -1,6 +1,6 @@
 """Every way to compute a layer exactly: a narrow value also fits a wider container."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -152,3 +152,14 @@ def constants(
         codes = indices.reshape(weight.shape).astype(np.int8)
         return arrays | {"weights": best.pack(codes), "table": best.pack_table(levels)}
     return arrays | {"weights": best.pack(weight)}
+
+
+def untuned(isa: Isa) -> Callable[[Convolution, Epilogue, Precision], LayerKernel]:
+    """Choose kernels without measuring, for a machine that is not at hand: narrowest storage, most promising tiling."""
+
+    def choose(shape: Convolution, epilogue: Epilogue, precision: Precision) -> LayerKernel:
+        exact = [variant for variant in variants(shape, epilogue, isa) if variant.computes(precision)]
+        narrowest = min(exact, key=lambda variant: (variant.weight_bits, variant.activation_bits))
+        return candidates(narrowest, shape, epilogue, isa, 1)[0]
+
+    return choose

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from cost_models import BitConfig, Precision
+from cost_models.tvm.runner import LocalRunner
+from cost_models.tvm.tuner import isa_of
+from cost_models.tvm.variants import untuned
 from hwsearch.evaluate import FakeQuantNetwork
 from hwsearch.graph import Network, capture
 from hwsearch.lowering import IntegerNetwork, input_codes, lower, run
+from hwsearch.lowering.compiled import compile_network
 from hwsearch.quantize import (
     ActivationGrid,
     ActivationRanges,
@@ -124,14 +129,17 @@ def calibrated() -> Callable[..., Quantized]:
 def check(exact) -> Callable[..., IntegerNetwork]:
     """Lower a module and require exactly the logits of fake quantization; returns the integers of W8A8."""
 
+    requantizations = cycle(("float32", "fixed_point"))
+
     def equal(module: nn.Module, shape: tuple[int, ...], **options: Any) -> IntegerNetwork:
         quantized = exact(module, shape, **options)
-        for config in (quantized.mixed(), quantized.uniform()):
+        for config in (quantized.uniform(), quantized.mixed()):
             integers = quantized.lower(config)
             expected = quantized.fake_logits(config)
             assert np.ptp(expected, axis=0).any()
             np.testing.assert_array_equal(quantized.logits(integers), expected)
             assert_executable(integers)
+        assert_compiled_exactly(integers, quantized.images.numpy(), next(requantizations))
         return integers
 
     return equal
@@ -146,6 +154,14 @@ def assert_executable(integers: IntegerNetwork) -> None:
         names = [output.tensor for output in outputs] if outputs else getattr(operation, "targets", None)
         written += names or [operation.target]
     assert sorted(written) == sorted(integers.tensors)
+
+
+def assert_compiled_exactly(integers: IntegerNetwork, images: np.ndarray, requantization: str) -> None:
+    """Machine code for this machine gives the integers that numpy does, bit for bit."""
+    runner = LocalRunner.host()
+    codes = input_codes(integers, images)
+    compiled = compile_network(integers, requantization, untuned(isa_of(runner.target)), runner)
+    np.testing.assert_array_equal(compiled.loaded()(codes), run(integers, codes, requantization))
 
 
 @pytest.fixture
