@@ -11,6 +11,7 @@ from cost_models import Measuring, Precision, load_device
 from hwsearch.cli.schema import ProfileConfig
 from hwsearch.cli.setup import load_network
 from hwsearch.costs import cost_table, pricing
+from hwsearch.network_file import NETWORK_FILE, network_content
 from hwsearch.profile import render_profile, uniform_costs
 from hwsearch.run_folder import layers_table, versions, write_csv, write_json, write_yaml
 
@@ -26,6 +27,7 @@ def profile_command(config: ProfileConfig, run_dir: Path) -> None:
     measured = pd.DataFrame(records).convert_dtypes()  # whole numbers stay so beside empty cells
     write_yaml(config.model_dump(), run_dir / "config.yaml")
     write_csv(layers_table(network.layers), run_dir / "layers.csv")
+    write_json(network_content(network.spec), run_dir / NETWORK_FILE)
     write_csv(costs.reset_index(), run_dir / "cost_table.csv")
     if not measured.empty:
         write_csv(measured, run_dir / "measurements.csv")

@@ -69,6 +69,11 @@ class SearchSpace:
         """Number of distinct configurations."""
         return prod(len(group.precisions) for group in self.groups)
 
+    @property
+    def narrowest(self) -> dict[str, Precision]:
+        """The narrowest weights of every layer, and the narrowest activations that these can have."""
+        return self.config({group.name: group.precisions[0] for group in self.groups})
+
     def config(self, choices: Mapping[str, Precision]) -> dict[str, Precision]:
         """Configuration from one precision per group."""
         return {layer: choices[group.name] for group in self.groups for layer in group.layers}
