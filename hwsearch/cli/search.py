@@ -14,10 +14,11 @@ from cost_models import FLOAT, BitConfig, CostModel, Precision, load_device
 from hwsearch.cli.latency import network_latency
 from hwsearch.cli.schema import SearchConfig
 from hwsearch.cli.setup import Task, build, load_task, quantized
-from hwsearch.costs import Pricing, cost_table, pricing
+from hwsearch.costs import Pricing, check_fits, cost_table, pricing
 from hwsearch.data import Batches, stratified_halves
 from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
 from hwsearch.front import pareto_table
+from hwsearch.network_file import NETWORK_FILE, network_content
 from hwsearch.pareto import reference_point
 from hwsearch.quantize import ActivationRanges, LayerDatabase, ranges_table
 from hwsearch.report import render_pareto
@@ -72,6 +73,7 @@ def search_command(config: SearchConfig, run_dir: Path) -> None:
         write_yaml(config.model_dump(), run_dir / "config.yaml")
         write_json(versions(), run_dir / "versions.json")
         write_csv(layers_table(plan.task.network.layers), run_dir / "layers.csv")
+        write_json(network_content(plan.task.network.spec), run_dir / NETWORK_FILE)
         write_csv(ranges_table(plan.task.network, ranges), run_dir / "ranges.csv")
         _search(plan, database, ranges, run_dir)
 
@@ -87,6 +89,7 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     layers = task.network.layers
     space = build_space(layers, hardware, **config.space.arguments())
     check_n_trials(space, config.n_trials)
+    check_fits(task.network.spec, hardware, space.narrowest)
     costs = cost_table(layers, hardware)
     price = pricing(costs, task.network.spec, hardware)
     check_known(objectives, constraints, price(space.uniforms()[0]), hardware.name)
