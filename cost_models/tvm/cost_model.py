@@ -20,7 +20,7 @@ from cost_models.support import require_supported
 from cost_models.tvm.cache import Cache
 from cost_models.tvm.integer import Requantization
 from cost_models.tvm.kernels import Convolution, Epilogue
-from cost_models.tvm.measure import Procedure
+from cost_models.tvm.measure import Measurement, Procedure
 from cost_models.tvm.operators import fused_layer, operator_kernel
 from cost_models.tvm.program import Kernel
 from cost_models.tvm.records import Record, layer_records, operator_record
@@ -114,7 +114,7 @@ class MeasuredDevice:
         timed = self._timed(layer)
         best = fastest_of(timed, precision)
         computed_as = best.computed_as if best.computed_as != precision else None
-        cost = self._cost(timed[best].measurement.latency_s)
+        cost = self._cost(timed[best].measurement)
         return Cost(cost.latency_s, cost.energy_j, computed_as=computed_as, stored_weight_bits=best.weight_bits)
 
     def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
@@ -123,7 +123,9 @@ class MeasuredDevice:
         Raises:
             ValueError: If no kernel computes an operator; it names the operator.
         """
-        return self._cost(sum(self._operator_s(operator, network) for operator in network.operators))
+        costs = [self._operator_cost(operator, network) for operator in network.operators]
+        latencies, energies = [cost.latency_s for cost in costs], [cost.energy_j for cost in costs]
+        return Cost(_sum(latencies), _sum(energies))
 
     def measurements(self, network: NetworkSpec) -> list[Record]:
         """Every kernel measured for the network's layers and operators, per call: ``batch`` images.
@@ -162,12 +164,14 @@ class MeasuredDevice:
         """The best kernel of every variant that computes one of the layer's precisions."""
         return self.tuner.tune(*self._shape(layer), self.precisions(layer))
 
-    def _operator_s(self, operator: OperatorSpec, network: NetworkSpec) -> float:
-        """Seconds per call; a sum that a layer's kernel does on the way costs what it adds to the kernel."""
-        latency_s, *without = (
-            self.tuner.time(kernel).latency_s for kernel in self._operator_kernels(operator, network)
+    def _operator_cost(self, operator: OperatorSpec, network: NetworkSpec) -> Cost:
+        """Cost of an operator; a sum that a layer's kernel does on the way costs what it adds to the kernel."""
+        cost, *without = (self._cost(self.tuner.time(k)) for k in self._operator_kernels(operator, network))
+        return (
+            Cost(_excess(cost.latency_s, without[0].latency_s), _excess(cost.energy_j, without[0].energy_j))
+            if without
+            else cost
         )
-        return max(0.0, latency_s - sum(without))
 
     def _operator_kernels(self, operator: OperatorSpec, network: NetworkSpec) -> list[Kernel]:
         """An operator's own kernel, or that of the layer that does it on the way, with and without it."""
@@ -177,9 +181,21 @@ class MeasuredDevice:
         alone = self.tuner.choose(*self._shape(layer), Precision(BYTE, BYTE))
         return [replace(alone, epilogue=replace(alone.epilogue, residual=alone.epilogue.outputs[0])), alone]
 
-    def _cost(self, call_s: float) -> Cost:
-        latency_s = call_s / self.batch
+    def _cost(self, measured: Measurement) -> Cost:
+        """Cost per image; energy as the machine counts it, else power times latency, where the power is known."""
+        latency_s = measured.latency_s / self.batch
+        if measured.energy_j is not None:
+            return Cost(latency_s, measured.energy_j / self.batch)
         return Cost(latency_s, None if self.power_w is None else self.power_w * latency_s)
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _excess(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else max(0.0, value - base)
 
 
 @dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)

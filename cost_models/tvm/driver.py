@@ -15,8 +15,8 @@ ALIGNMENT_BYTES = 64
 """A cache line, and the widest vector: where kernels expect their pointers."""
 
 NO_TBAA = "-enable-tbaa:bool=false"
-"""TVM tells LLVM that accesses through buffers of different names do not alias. In a driver that inlines its kernels, one
-kernel's output is the next one's input under another name, and reads would be moved before the writes that they need."""
+"""TVM tells LLVM that accesses through buffers of different names do not alias. In a driver that inlines its kernels,
+one kernel's output is the next one's input under another name: reads would be moved before the writes they need."""
 
 
 @dataclass(frozen=True)

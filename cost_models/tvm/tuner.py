@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,9 @@ class Tuner:
 
     def subject(self, best: Kernel) -> Subject:
         """A kernel compiled and given arguments; its weights lie in many places."""
-        return Subject(self.runner.load(self._compiled(best)), arguments(best), _rotated(best))
+        return Subject(
+            self.runner.load(self._compiled(best)), arguments(best), _rotated(best), reads_weights_once(best)
+        )
 
     def _compiled(self, best: Kernel) -> object:
         return driver.compile(driver.rotating(best.build("kernel"), _rotated(best)), self.runner.target.attributes)
@@ -164,6 +167,12 @@ def fastest_of(timed: Mapping[Variant, Timed], precision: Precision) -> Variant:
         (variant for variant in timed if variant.computes(precision)),
         key=lambda variant: (timed[variant].measurement.latency_s, variant),
     )
+
+
+def reads_weights_once(best: Kernel) -> bool:
+    """Whether a call uses each weight for one output pixel, so that reading weights may take longest."""
+    shape = getattr(best, "shape", None)
+    return isinstance(shape, Convolution) and shape.image.batch * prod(shape.out_size) == 1
 
 
 def _rotated(best: Kernel) -> list[int]:

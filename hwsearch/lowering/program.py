@@ -139,8 +139,8 @@ class _Translation:
 
     def _add(self, operation: Add) -> Call:
         kernel = AddKernel(self._image(operation.left), self._epilogue(operation.outputs, operation.right), self.isa)
-        zero_points = (self.tensors[name].zero_point for name in operation.sources)
-        arrays = kernel.constants(*zero_points, self._outputs(operation.outputs))
+        left, right = (self.tensors[name].zero_point for name in operation.sources)
+        arrays = kernel.constants(left, right, self._outputs(operation.outputs))
         stored = {"input": operation.left, "residual": operation.right}
         return Call(kernel, stored | _numbered("output", [o.tensor for o in operation.outputs]), arrays)
 
