@@ -1,0 +1,178 @@
+"""Single layers: hwsearch's integer kernels against onnxruntime int8, torch float, and each other below 8 bits.
+
+    python benchmarks/kernels.py [--quick] [--out FILE.json]
+
+Needs the extra ``bench``. Each layer runs on its own at batch 1, warm, called from Python; engines take turns in one
+process. A ratio above 1 means that hwsearch, or the narrower precision, is faster.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import ours
+import peers
+import torch
+import typer
+from layers import DENSE, NETWORKS, distinct, identifier, layers_of, with_kernel
+from report import microseconds, print_machine, print_ratios, print_table, write_ratios
+from timing import QUICK, Engine, Procedure, Rounds, geomean, time_together, with_range
+
+from cost_models import LayerSpec, Precision
+from cost_models.tvm.tuner import Tuner
+from hwsearch.progress import track
+
+W8A8, W4A8, W2A8 = (Precision(bits, 8) for bits in (8, 4, 2))
+CODEBOOK = Precision(4, 8, "codebook")
+BIT_SERIAL = tuple(Precision(*bits) for bits in ((1, 1), (1, 2), (2, 1), (2, 2)))
+
+PEAK_CHANNELS = 64
+"""The share of the VNNI peak is judged on 3x3 convolutions of so many channels and more."""
+
+OURS, THEIRS, OTHER_FORM, FLOAT = "hwsearch", "onnxruntime", "other form", "torch float"
+OUR_CALL, THEIR_CALL, PEAK = "empty call", "onnxruntime's empty call", "VNNI peak"
+
+Times = dict[str, Rounds]
+"""Seconds by engine."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is run.
+
+    Attributes:
+        procedure: Of timing.
+        tuner: Finds our kernels.
+        every: Only every so-manieth layer is run.
+    """
+
+    procedure: Procedure
+    tuner: Tuner
+    every: int
+
+    def time(
+        self, layers: Sequence[LayerSpec], engines: Callable[[LayerSpec], Mapping[str, Engine]], description: str
+    ) -> dict[LayerSpec, Times]:
+        """Time the engines of each layer beside each other."""
+        some = layers[:: self.every]
+        return {layer: time_together(engines(layer), self.procedure) for layer in track(some, description)}
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="Few layers, less search, fewer rounds.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the ratios as JSON.")] = None,
+) -> None:
+    """Print the time of every layer, and the ratios."""
+    print_machine()
+    effort = Effort(QUICK, ours.QUICK_TUNER, 16) if quick else Effort(Procedure(), ours.TUNER, 1)
+    networks = {name: distinct(layers_of(name)) for name in NETWORKS} | {"dense": distinct(DENSE.values())}
+    residual = distinct(layer for name in NETWORKS if name.startswith("ResNet") for layer in networks[name])
+    # a codebook has no zero to fill up groups of four channels with
+    coded = [layer for layer in residual if layer.op == "conv2d" and layer.in_channels % 4 == 0]
+    with torch.inference_mode():
+        ratios = against_peers(networks, effort)
+        dense = compare("Packed weights", networks["dense"][:1], (W8A8, W4A8, W2A8, CODEBOOK), effort)
+        serial = compare("Bit-serial", with_kernel(networks["ResNet-18"], 3), (W8A8, *BIT_SERIAL), effort)
+        # the fastest kernel may store both in bytes
+        codebook = compare("Codebook", coded, (W4A8, CODEBOOK), effort, stored_wider=False)
+    ratios |= {
+        "dense_w4a8_vs_w8a8": dense[W8A8] / dense[W4A8],
+        "dense_w2a8_vs_w8a8": dense[W8A8] / dense[W2A8],
+        "dense_codebook4_vs_uniform4": dense[W4A8] / dense[CODEBOOK],
+        **{f"geomean_{str(p).lower()}_vs_w8a8": serial[W8A8] / serial[p] for p in BIT_SERIAL},
+        "geomean_codebook4_vs_uniform4": codebook[W4A8] / codebook[CODEBOOK],
+    }
+    print_ratios(ratios)
+    if out:
+        write_ratios(ratios, out)
+
+
+def against_peers(networks: Mapping[str, Sequence[LayerSpec]], effort: Effort) -> dict[str, Rounds]:
+    """W8A8 against onnxruntime and torch; the ratios by name."""
+    peak, peak_operations = ours.vnni_peak()
+    calls = {OUR_CALL: ours.empty_call(), THEIR_CALL: peers.empty_call()}
+
+    def engines(layer: LayerSpec) -> dict[str, Engine]:
+        usual, other_form = peers.int8_engines(layer)
+        own = ours.tuned(effort.tuner, layer, W8A8).engine
+        return {OURS: own, THEIRS: usual, OTHER_FORM: other_form, FLOAT: peers.float_engine(layer), PEAK: peak, **calls}
+
+    times = effort.time(distinct(layer for some in networks.values() for layer in some), engines, "W8A8")
+    shares = {layer: 2 * layer.macs / peak_operations * t[PEAK] / t[OURS] for layer, t in times.items()}
+    ratios = {
+        "vs_onnxruntime_int8": {layer: t[THEIRS] / t[OURS] for layer, t in times.items()},
+        "vs_onnxruntime_int8_channels_last": {layer: t[OTHER_FORM] / t[OURS] for layer, t in times.items()},
+        "vs_onnxruntime_int8_best_form": {
+            layer: np.minimum(t[THEIRS], t[OTHER_FORM]) / t[OURS] for layer, t in times.items()
+        },
+        "vs_onnxruntime_int8_equal_call_overhead": {
+            layer: (t[THEIRS] - t[THEIR_CALL] + t[OUR_CALL]) / t[OURS] for layer, t in times.items()
+        },
+        "vs_torch_float": {layer: t[FLOAT] / t[OURS] for layer, t in times.items()},
+    }
+    usual = ratios["vs_onnxruntime_int8"]
+    print_table(
+        "W8A8, us; onnxruntime's QLinearConv or MatMulInteger; its other form: channels last, or QLinearMatMul",
+        ["layer", OURS, "GOPS", "of peak", THEIRS, OTHER_FORM, FLOAT, "onnxruntime / hwsearch"],
+        (
+            [
+                layer.name,
+                microseconds(t[OURS]),
+                f"{2e-9 * layer.macs / np.median(t[OURS]):.0f}",
+                f"{np.median(shares[layer]):.0%}",
+                *(microseconds(t[name]) for name in (THEIRS, OTHER_FORM, FLOAT)),
+                with_range(usual[layer]),
+            ]
+            for layer, t in times.items()
+        ),
+    )
+    wide = [layer for layer in with_kernel(times, 3) if layer.in_channels >= PEAK_CHANNELS]
+    of_networks = {name: [layer for layer in some if layer in times] for name, some in networks.items()}
+    return {
+        **{f"geomean_{name}": geomean(by_layer.values()) for name, by_layer in ratios.items()},
+        **{
+            f"geomean_vs_onnxruntime_int8_{identifier(name)}": geomean(usual[layer] for layer in some)
+            for name, some in of_networks.items()
+            if some
+        },
+        "least_vs_onnxruntime_int8": min(usual.values(), key=np.median),
+        **({"least_share_of_vnni_peak": min((shares[layer] for layer in wide), key=np.median)} if wide else {}),
+    }
+
+
+def compare(
+    title: str,
+    layers: Sequence[LayerSpec],
+    precisions: Sequence[Precision],
+    effort: Effort,
+    *,
+    stored_wider: bool = True,
+) -> dict[Precision, Rounds]:
+    """Time layers at several precisions; the geometric mean of the seconds of each."""
+    variants: dict[tuple[LayerSpec, Precision], str] = {}
+
+    def engines(layer: LayerSpec) -> dict[str, Engine]:
+        kernels = {p: ours.tuned(effort.tuner, layer, p, stored_wider=stored_wider) for p in precisions}
+        variants.update({(layer, precision): kernel.description for precision, kernel in kernels.items()})
+        return {_name(precision): kernel.engine for precision, kernel in kernels.items()}
+
+    times = effort.time(layers, engines, title)
+    print_table(
+        f"{title}, us",
+        ["layer", *map(_name, precisions)],
+        (
+            [layer.name, *(f"{variants[layer, p]} {microseconds(t[_name(p)])}" for p in precisions)]
+            for layer, t in times.items()
+        ),
+    )
+    return {p: geomean(t[_name(p)] for t in times.values()) for p in precisions}
+
+
+def _name(precision: Precision) -> str:
+    return f"{precision}{' codebook' if precision.weight_format == 'codebook' else ''}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,108 @@
+"""hwsearch's kernels and networks on this machine, as engines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from peak import peak_kernel, peak_operations
+from timing import Engine
+
+from cost_models import BitConfig, LayerSpec, NetworkSpec, Precision
+from cost_models.tvm import driver
+from cost_models.tvm.cost_model import TvmCpu
+from cost_models.tvm.kernels.ir import Kernel, store
+from cost_models.tvm.measure import Procedure
+from cost_models.tvm.shapes import convolution
+from cost_models.tvm.tuner import Tuner, arguments, fastest_of
+from cost_models.tvm.variants import Variant
+from hwsearch.lowering import IntegerNetwork
+from hwsearch.lowering.compiled import compile_network
+
+EVERY_WIDTH = tuple(range(1, 9))
+
+DEVICE = TvmCpu(name="this machine", weight_bits=EVERY_WIDTH, activation_bits=EVERY_WIDTH)
+TUNER = DEVICE.tuner
+QUICK_TUNER = replace(TUNER, procedure=Procedure(rounds=2, samples=5), budget_s=0.5, tiles=3)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The fastest kernel of a layer.
+
+    Attributes:
+        variant: How it computes.
+        engine: One call.
+    """
+
+    variant: Variant
+    engine: Engine
+
+    @property
+    def description(self) -> str:
+        """The method and the stored width, e.g. ``dot 4-bit``."""
+        return f"{self.variant.method} {self.variant.weight_bits}-bit"
+
+
+def tuned(tuner: Tuner, layer: LayerSpec, precision: Precision, *, stored_wider: bool = True) -> Tuned:
+    """The fastest of all kernels that compute a layer exactly.
+
+    Args:
+        tuner: Finds it.
+        layer: Shape.
+        precision: Of the layer.
+        stored_wider: Whether it may store the weights in more bits than they have.
+    """
+    timed = tuner.tune(*convolution(layer, 1, "float32"), [precision])
+    allowed = {v: t for v, t in timed.items() if stored_wider or v.weight_bits == precision.weight_bits}
+    variant = fastest_of(allowed, precision)
+    kernel = timed[variant].kernel
+    return Tuned(variant, call(kernel.build("kernel"), arguments(kernel)))
+
+
+def empty_call() -> Engine:
+    """A kernel that writes one byte, with as many arguments as others: what a call costs whatever it computes."""
+    names = ("input", "weights", "parameters", "output")
+    with (kernel := Kernel("empty", [(name, "uint8", 1) for name in names])) as buffers:
+        store(buffers[-1], buffers[0][0], 0, 1)
+    return call(kernel.function, [np.zeros(1, np.uint8)] * len(names))
+
+
+def vnni_peak() -> tuple[Engine, int]:
+    """The VNNI instruction alone, and its operations per call."""
+    kernel = peak_kernel(TUNER.isa)
+    return call(kernel, [np.ones(p.size, p.dtype) for p in driver.parameters(kernel)]), peak_operations(TUNER.isa)
+
+
+def call(kernel: tvm.tirx.PrimFunc, arrays: Sequence[NDArray[Any]]) -> Engine:
+    """A kernel with arguments to compute on."""
+    return _engine(driver.compile(driver.standalone(kernel), TUNER.runner.target.attributes), arrays)
+
+
+def network_engine(network: IntegerNetwork) -> Engine:
+    """A compiled network with an input to compute on."""
+    compiled = compile_network(network, "float32", TUNER.choose, TUNER.runner)
+    program = compiled.program
+    *inputs, workspace, logits = (
+        np.zeros(size, np.uint8)
+        for size in (
+            *(program.sizes[name] for name in network.inputs),
+            program.workspace_bytes,
+            program.sizes[network.logits],
+        )
+    )
+    return _engine(compiled.executable, [*inputs, program.constants, workspace, logits])
+
+
+def predicted_s(network: NetworkSpec, config: BitConfig) -> float:
+    """Latency as the cost model has it: the sum of measured layers and other operators."""
+    layers = sum(DEVICE.layer_cost(layer, config[layer.name]).latency_s for layer in network.layers)
+    return layers + DEVICE.network_cost(network, config).latency_s
+
+
+def _engine(executable: Any, arrays: Sequence[NDArray[Any]]) -> Engine:
+    main = TUNER.runner.load(executable)["main"]
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    return lambda: main(*tensors)
