@@ -11,7 +11,7 @@ from cost_models import FLOAT, FLOAT_BITS, BitConfig, Precision
 from hwsearch.evaluate.bit_config import check_config
 from hwsearch.graph import Network
 from hwsearch.graph.network import parameter
-from hwsearch.quantize import ActivationGrid, ActivationRanges, LayerDatabase, quantize_bias
+from hwsearch.quantize import ActivationGrid, ActivationRanges, LayerDatabase, look_up, quantize_bias
 
 OTHER_BITS = 8
 """Width of tensors that no layer reads: residual sums, pooled values."""
@@ -39,7 +39,7 @@ class FakeQuantNetwork:
 
     Args:
         network: The captured float network.
-        database: Codes of every (layer, weight_bits) that will be asked for.
+        database: Codes of every (layer, weight_bits, weight_format) that will be asked for.
         ranges: Grids of every (tensor, activation_bits) that will be asked for, and of 8 bits.
         device: Torch device that it runs on.
     """
@@ -116,24 +116,17 @@ class FakeQuantNetwork:
         return self.ranges[tensor, bits]
 
     def _weight(self, layer: str, precision: Precision) -> Tensor:
-        bits = precision.weight_bits
-        if precision.weight_format != "uniform":
-            raise ValueError(
-                f"The layer database holds uniform weights; layer '{layer}' asks for "
-                f"weight_format='{precision.weight_format}'."
-            )
-        if bits == FLOAT_BITS:
+        if precision.weight_bits == FLOAT_BITS:
             return self._float_weights[layer]
-        if (layer, bits) not in self.database:
-            known = sorted({width for name, width in self.database if name == layer})
-            raise ValueError(f"The layer database holds no weight_bits={bits} for layer '{layer}'; it holds {known}.")
-        return self.database[layer, bits].dequantize()
+        return look_up(self.database, layer, precision).dequantize()
 
     def _bias(self, layer: str, precision: Precision, grid: ActivationGrid | None) -> Tensor:
         bias = self._float_biases[layer]
-        if grid is None or precision.weight_bits == FLOAT_BITS:
+        if precision.weight_bits == FLOAT_BITS:
             return bias
-        return quantize_bias(bias, self.database[layer, precision.weight_bits], grid.scale)
+        entry = look_up(self.database, layer, precision)
+        corrected = entry.correct_bias(bias)
+        return corrected if grid is None else quantize_bias(corrected, entry, grid.scale)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits ``[N, classes]`` of inputs ``[N, ...]``."""

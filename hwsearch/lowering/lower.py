@@ -73,7 +73,7 @@ def lower(
     Args:
         network: The captured float network.
         config: Precision of every layer; none of them float.
-        database: Codes of every (layer, weight_bits) of ``config``.
+        database: Codes of every (layer, weight_bits, weight_format) of ``config``.
         ranges: Grids of every (tensor, activation_bits) of ``config``, and of 8 bits.
         dedupe: Whether readers that want the same integers of a tensor share them. Without, operations and layouts
             depend on the network alone, so that one compiled module serves every configuration.
@@ -152,7 +152,7 @@ class _Lowering:
         fmt = self.quantization.format(source(node).name, spec.name)
         codes, scale = self.quantization.weight(spec.name)
         has_bias = len(node.args) > 2 and node.args[2] is not None
-        bias = parameter(self.graph, node, 2).detach().numpy() if has_bias else None
+        bias = self.quantization.bias(spec.name, parameter(self.graph, node, 2).numpy()) if has_bias else None
         layout = self.layouts[source(node).name]
         if node.target == LINEAR:
             codes = _unflattened(codes, layout)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cost_models import FLOAT_BITS, BitConfig
 from cost_models.tvm.integer import INT32, Bounds, to_int32
 from hwsearch.evaluate.fake_quantization import OTHER_BITS
-from hwsearch.quantize import ActivationRanges, LayerDatabase
+from hwsearch.quantize import ActivationRanges, LayerDatabase, look_up
 
 BIAS_BITS = 30
 """Biases stay below 2**30, which leaves as much for the products."""
@@ -75,7 +76,7 @@ class Quantization:
 
     Attributes:
         config: Precision of every layer.
-        database: Codes of every (layer, weight_bits) that ``config`` asks for.
+        database: Codes of every (layer, weight_bits, weight_format) that ``config`` asks for.
         ranges: Grids of every (tensor, activation_bits) that ``config`` asks for, and of 8 bits.
         dedupe: Whether readers that want the same format of a tensor share it.
     """
@@ -109,22 +110,29 @@ class Quantization:
         """Codes ``[O, ...]`` and scales ``[O]`` of a layer.
 
         Raises:
-            ValueError: If it is float, not uniform, or not in the database.
+            ValueError: If it is float, not uniform, scaled per group, or not in the database.
         """
         precision = self.config[layer]
         if precision.weight_bits == FLOAT_BITS:
             raise ValueError(
                 f"Layer '{layer}' has float weights (weight_bits=32); an integer network takes 2 to 8 bits."
             )
-        if precision.weight_format != "uniform" or (layer, precision.weight_bits) not in self.database:
-            known = sorted({width for name, width in self.database if name == layer})
+        if precision.weight_format != "uniform":
             raise ValueError(
-                f"The layer database holds no {precision.weight_format} weights of {precision.weight_bits} bits for "
-                f"layer '{layer}'; it holds uniform ones of {known}."
+                f"Layer '{layer}' has weight_format='{precision.weight_format}'; an integer network takes 'uniform'."
             )
-        entry = self.database[layer, precision.weight_bits]
+        entry = look_up(self.database, layer, precision)
+        if entry.scale.dim() > 1:
+            raise ValueError(
+                f"Layer '{layer}' has a scale per group of weights; an integer network takes one per channel or tensor."
+            )
         codes = entry.codes.numpy()
         return codes, np.broadcast_to(entry.scale.numpy().astype(np.float64), len(codes))
+
+    def bias(self, layer: str, bias: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The bias ``[O]`` that goes with a layer's codes."""
+        entry = look_up(self.database, layer, self.config[layer])
+        return entry.correct_bias(torch.from_numpy(bias)).numpy()
 
 
 def integer_parameters(

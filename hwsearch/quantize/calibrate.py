@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -146,3 +147,13 @@ def ranges_table(network: Network, ranges: ActivationRanges) -> pd.DataFrame:
         for (tensor, bits), grid in ranges.items()
     ]
     return pd.DataFrame(rows)
+
+
+def read_ranges(path: Path) -> dict[tuple[str, int], ActivationGrid]:
+    """The grids of a file that :func:`ranges_table` was written to: exactly those, since numbers are read exactly."""
+    table = pd.read_csv(path, dtype={"tensor": str}, keep_default_na=False)
+    return {
+        (str(row["tensor"]), int(bits)): ActivationGrid(float(row["scale"]), int(row["zero_point"]), 2 ** int(bits) - 1)
+        for row in table.to_dict("records")
+        for bits in [row["activation_bits"]]
+    }

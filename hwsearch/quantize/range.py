@@ -32,6 +32,16 @@ class RangeEstimator(Protocol):
         ...
 
 
+def symmetric(clip: Tensor) -> Range:
+    """The range ``[-clip, clip]``."""
+    return Range(-clip, clip)
+
+
+def weight_samples(x: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Magnitudes of weights and how much each counts (1 by default), float64 ``[C, N]``."""
+    return x.abs().double(), torch.ones_like(x, dtype=torch.float64) if counts is None else counts.double()
+
+
 def minmax(x: Tensor, bits: int, counts: Tensor | None = None) -> Range:
     """Cover every value.
 

@@ -127,7 +127,7 @@ class Integers:
         names |= {"relu for the sum": nodes["conv2"], "conv2": network.nodes["conv2"]}
         ranges = {(names[name], grid.qmax.bit_length()): grid for name, grid in self.grids.items()}
         database = {
-            (name, self.bits[name][0]): QuantizedWeight(
+            (name, self.bits[name][0], "uniform"): QuantizedWeight(
                 torch.from_numpy(self.codes[name]).to(torch.int8), torch.from_numpy(self.weight_scales[name]).float()
             )
             for name in LAYERS
@@ -172,7 +172,7 @@ def test_real_scales_give_integer_sums_up_to_float32_rounding():
     for weight_bits, activation_bits in [(2, 2), (4, 8), (8, 4), (8, 8)]:
         fake.configure({"0": Precision(weight_bits, activation_bits)})
         weight, grid = (
-            database["0", weight_bits],
+            database["0", weight_bits, "uniform"],
             ranges["x" if ("x", 8) in ranges else network.reads[0].tensor, activation_bits],
         )
         codes = torch.round(images / np.float32(grid.scale)).clamp(-grid.zero_point, grid.qmax - grid.zero_point)
@@ -249,7 +249,7 @@ def test_float_activations_in_all_layers_leave_sums_and_means_float(digits, imag
     graph = copy.deepcopy(digits.graph)
     for layer in digits.layers:
         node = digits.node(layer.name)
-        graph.get_buffer(str(node.args[1].target)).copy_(fake.database[layer.name, 3].dequantize())
+        graph.get_buffer(str(node.args[1].target)).copy_(fake.database[layer.name, 3, "uniform"].dequantize())
     assert torch.equal(fake(images), in_its_layout(graph, images))
 
 
@@ -323,8 +323,8 @@ def test_calls_of_one_module_may_differ_in_precision():
     fake = fake_network(network, inputs)
     fake.configure({"fc": Precision(2, 32), "fc__2": Precision(8, 32)})
     bias = network.graph.get_buffer(str(network.node("fc").args[2].target))
-    first = F.relu(F.linear(inputs, fake.database["fc", 2].dequantize(), bias))
-    assert torch.equal(fake(inputs), F.linear(first, fake.database["fc__2", 8].dequantize(), bias))
+    first = F.relu(F.linear(inputs, fake.database["fc", 2, "uniform"].dequantize(), bias))
+    assert torch.equal(fake(inputs), F.linear(first, fake.database["fc__2", 8, "uniform"].dequantize(), bias))
 
 
 def test_networks_that_flatten_images_run():
@@ -352,7 +352,7 @@ def test_widths_that_were_not_prepared_are_refused_with_those_that_were(digits, 
     network = FakeQuantNetwork(digits, database, ranges)
     with pytest.raises(ValueError) as error:
         network.configure(everywhere(digits, 2, 8))
-    assert str(error.value) == "The layer database holds no weight_bits=2 for layer 'conv1'; it holds [4, 8]."
+    assert str(error.value) == "The layer database holds no uniform weights of 2 bits for layer 'conv1'; it holds uniform ones of [4, 8]."
     with pytest.raises(ValueError) as error:
         network.configure(everywhere(digits, 8, 4))
     assert str(error.value) == "There are no ranges for activation_bits=4; calibration made them for [6, 8]."
@@ -363,5 +363,6 @@ def test_codebooks_are_refused_where_the_database_holds_uniform_levels(digits, f
     with pytest.raises(ValueError) as error:
         fake.configure(config)
     assert str(error.value) == (
-        "The layer database holds uniform weights; layer 'fc' asks for weight_format='codebook'."
+        "The layer database holds no codebook weights of 4 bits for layer 'fc'; "
+        "it holds uniform ones of [2, 3, 4, 5, 6, 7, 8]."
     )

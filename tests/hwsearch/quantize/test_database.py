@@ -17,14 +17,24 @@ from torch import Tensor, nn
 
 from hwsearch.graph import Network, capture
 from hwsearch.quantize import (
-    QuantizedWeight,
+    LayerDatabase,
+    Moments,
     Range,
+    adaround,
     build_database,
+    coordinate_descent,
+    gptq,
+    least_squares,
+    match_deviation,
     minmax,
     mse_grid,
+    nearest,
+    output_mean,
     percentile,
     quantize_weight,
     requant,
+    requant_global,
+    squant,
 )
 
 BITS = (2, 4, 8)
@@ -51,7 +61,7 @@ def network() -> Network:
     return capture(nn.Sequential(*layers), torch.zeros(2, 3, 6, 6))
 
 
-def assert_same(one: dict[tuple[str, int], QuantizedWeight], other: dict[tuple[str, int], QuantizedWeight]) -> None:
+def assert_same(one: LayerDatabase, other: LayerDatabase) -> None:
     assert one.keys() == other.keys()
     for key, entry in one.items():
         assert entry.codes.dtype == other[key].codes.dtype == torch.int8
@@ -62,8 +72,8 @@ def assert_same(one: dict[tuple[str, int], QuantizedWeight], other: dict[tuple[s
 @pytest.mark.parametrize("estimator", [minmax, percentile, requant, mse_grid])
 def test_entries_are_the_weights_rounded_on_the_estimated_range_of_each_channel(network, estimator):
     database = build_database(network, estimator, BITS)
-    assert database.keys() == {(layer.name, bits) for layer in network.layers for bits in BITS}
-    for (name, bits), entry in database.items():
+    assert database.keys() == {(layer.name, bits, "uniform") for layer in network.layers for bits in BITS}
+    for (name, bits, _), entry in database.items():
         weight = network.weight(name)
         for channel in range(len(weight)):
             row = weight[channel : channel + 1]
@@ -74,7 +84,7 @@ def test_entries_are_the_weights_rounded_on_the_estimated_range_of_each_channel(
 
 def test_per_tensor_entries_have_one_range(network):
     database = build_database(network, minmax, BITS, granularity="per_tensor")
-    for (name, bits), entry in database.items():
+    for (name, bits, _), entry in database.items():
         weight = network.weight(name)
         assert entry.scale.tolist() == [float(weight.abs().max() / (2 ** (bits - 1) - 1))]
         assert torch.equal(entry.codes, quantize_weight(weight, weight.abs().max().view(1), bits).codes)
@@ -82,8 +92,8 @@ def test_per_tensor_entries_have_one_range(network):
 
 def test_unknown_granularities_are_refused(network):
     with pytest.raises(ValueError) as error:
-        build_database(network, minmax, granularity="per_group")
-    assert str(error.value) == "granularity is 'per_channel' or 'per_tensor', not 'per_group'."
+        build_database(network, minmax, granularity="per_row")
+    assert str(error.value) == ("granularity is one of ['per_tensor', 'per_channel', 'per_group'], not 'per_row'.")
 
 
 @pytest.mark.parametrize("bits", [(1,), (8, 16)])
@@ -96,13 +106,14 @@ def test_entries_from_disk_equal_those_computed_and_call_no_estimator(network, t
     assert calls_of(network, counting, BITS, cache_dir=tmp_path) == len(network.layers) * len(BITS)
     assert calls_of(network, counting, BITS, cache_dir=tmp_path) == 0
     assert_same(build_database(network, counting, BITS, cache_dir=tmp_path), build_database(network, counting, BITS))
-    assert len(list(tmp_path.iterdir())) == len(network.layers)
+    assert len(list(tmp_path.iterdir())) == len(network.layers) * len(BITS)
 
 
-def test_widths_are_cached_together_in_any_order(network, tmp_path):
+def test_widths_are_cached_one_by_one(network, tmp_path):
     build_database(network, counting, (8, 4), cache_dir=tmp_path)
     assert calls_of(network, counting, (4, 8, 8), cache_dir=tmp_path) == 0
-    assert calls_of(network, counting, (4,), cache_dir=tmp_path) == len(network.layers)
+    assert calls_of(network, counting, (4,), cache_dir=tmp_path) == 0
+    assert calls_of(network, counting, (4, 6), cache_dir=tmp_path) == len(network.layers)
 
 
 def test_other_arguments_granularity_or_weights_are_other_entries(network, tmp_path):
@@ -125,6 +136,116 @@ def test_other_arguments_granularity_or_weights_are_other_entries(network, tmp_p
         weight[0, 0] = original
     assert calls_of(network, counting, (4,), cache_dir=tmp_path) == 0
     assert_same(build_database(network, half, (4,), cache_dir=tmp_path), build_database(network, half, (4,)))
+
+
+def seeing(values: Tensor, levels: Tensor, moments: Moments, *, use: bool) -> Tensor:
+    """Rounding to nearest that leaves a trace of each call, with or without a look at the layer's inputs."""
+    CALLS.append(0)
+    if use:
+        moments()
+    return nearest(values, levels, moments)
+
+
+def test_another_method_or_calibration_set_is_another_entry(network, tmp_path):
+    first, other = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)), torch.ones(2, 3, 6, 6)
+    looking, blind = (functools.partial(seeing, use=use) for use in (True, False))
+    layers = len(network.layers)
+    options = {"cache_dir": tmp_path, "calibration": [first]}
+    assert calls_of(network, minmax, (4,), rounding=looking, **options) == layers
+    assert calls_of(network, minmax, (4,), rounding=looking, **options) == 0
+    assert calls_of(network, minmax, (4,), rounding=looking, **options | {"calibration": [(first, None)]}) == 0
+    assert calls_of(network, minmax, (4,), rounding=looking, **options | {"calibration": [other]}) == layers
+    assert calls_of(network, minmax, (4,), rounding=blind, **options) == layers
+    assert calls_of(network, minmax, (4,), rounding=blind, corrections=[match_deviation], **options) == layers
+    assert calls_of(network, minmax, (4,), rounding=blind, formats=["codebook"], **options) == layers
+    assert calls_of(network, minmax, (4,), rounding=blind, formats=["codebook", "uniform"], **options) == 0
+
+
+def test_all_fields_of_an_entry_come_back_from_disk(network, tmp_path):
+    images = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    options = {"formats": ["codebook"], "corrections": [output_mean], "calibration": [images], "cache_dir": tmp_path}
+    made, read = (build_database(network, minmax, (3,), **options) for _ in range(2))
+    for key, entry in made.items():
+        for name, tensor in vars(entry).items():
+            assert torch.equal(tensor, getattr(read[key], name)), name
+
+
+def test_a_quantizer_that_needs_inputs_says_so(network):
+    with pytest.raises(ValueError, match=r"^This quantizer needs calibration inputs: pass calibration=, batches of"):
+        build_database(network, minmax, (4,), rounding=gptq)
+
+
+def test_groups_are_the_largest_divisor_of_a_channel_up_to_their_size(network):
+    database = build_database(network, minmax, (4,), granularity="per_group", group_size=8)
+    groups = {name: entry.scale.shape for (name, _, _), entry in database.items()}
+    assert groups == {"0": (4, 9), "2": (4, 3), "4": (5, 2)}  # channels of 27, 9 and 16 weights: 3, 3 and 8 in a group
+    weight, entry = network.weight("0"), database["0", 4, "uniform"]
+    largest = weight.reshape(4, 9, 3).abs().amax(2)
+    torch.testing.assert_close(entry.scale, largest / 7)
+    assert float((entry.dequantize() - weight).abs().max()) <= float(largest.max()) / 14 + 1e-6
+    with pytest.raises(ValueError, match=r"^group_size=0 must be at least 1\.$"):
+        build_database(network, minmax, (4,), granularity="per_group", group_size=0)
+
+
+def test_hessian_weights_are_the_mean_squares_of_the_inputs(network):
+    images = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 1, 10]).view(
+        3, 1, 1
+    )
+    seen = []
+
+    def spying(x: Tensor, bits: int, counts: Tensor | None = None) -> Range:
+        seen.append(counts)
+        return minmax(x, bits)
+
+    build_database(network, spying, (4,), calibration=[images], hessian_weighted=True)
+    patches = nn.functional.unfold(images, 3).transpose(1, 2).flatten(0, 1)
+    torch.testing.assert_close(seen[0], patches.square().mean(0).expand(4, -1), rtol=1e-3, atol=1e-5)
+    assert [counts.shape for counts in seen] == [(4, 27), (4, 9), (5, 16)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_name_the_layer(value):
+    network = capture(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), torch.zeros(2, 3))
+    network.weight("1")[0, 0] = value
+    with pytest.raises(ValueError) as error:
+        build_database(network, minmax, (4,))
+    assert str(error.value) == "Layer '1' has weights that are NaN or infinite, and so no range. Check the checkpoint."
+
+
+METHODS = {
+    "nearest": {},
+    "squant": {"rounding": squant, "corrections": [match_deviation]},
+    "gptq": {"rounding": gptq, "corrections": [least_squares, output_mean]},
+    "coordinate_descent": {"rounding": coordinate_descent, "corrections": [least_squares, output_mean]},
+    "adaround": {"rounding": functools.partial(adaround, steps=20), "corrections": [output_mean]},
+    "hessian weighted": {"hessian_weighted": True},
+}
+
+
+@pytest.mark.parametrize("form", ["uniform", "codebook"])
+@pytest.mark.parametrize("method", METHODS)
+def test_zero_layers_and_constant_channels_have_defined_results_with_one_calibration_image(method, form):
+    network = capture(
+        nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)), torch.zeros(2, 2, 4, 4)
+    )
+    network.weight("0")[0] = 0.25
+    network.weight("0")[1] = 0.0
+    network.weight("3").zero_()
+    image = torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    database = build_database(network, requant_global, (2, 4), formats=[form], calibration=[image], **METHODS[method])
+    for (name, _, _), entry in database.items():
+        assert entry.dequantize().isfinite().all()
+        zeros = entry.dequantize() if name == "3" else entry.dequantize()[1]
+        assert float(zeros.abs().max()) < 1e-15
+    # a constant channel is exact on any grid that holds its value
+    torch.testing.assert_close(database["0", 4, form].dequantize()[0].mean(), torch.tensor(0.25), rtol=0.05, atol=0)
+
+
+def test_one_bit_weights_are_refused(network):
+    with pytest.raises(ValueError, match=r"^Weights quantize to 2 to 8 bits, not 1\.$"):
+        build_database(network, requant_global, (1,))
+    with pytest.raises(ValueError, match=r"^weight_format is one of \['uniform', 'codebook'\], not 'ternary'\.$"):
+        build_database(network, requant_global, (4,), formats=["ternary"])
 
 
 PLUGIN = """
@@ -157,8 +278,8 @@ def test_an_edited_estimator_file_is_another_estimator(network, tmp_path):
         half = build_database(network, load_plugin(tmp_path / "plugin.py", 0.25).estimator, BITS, cache_dir=cache)
     finally:
         sys.modules.pop("plugin", None)
-    assert torch.equal(half["4", 8].scale, full["4", 8].scale / 4)
-    assert len(list(cache.iterdir())) == 2 * len(network.layers)
+    assert torch.equal(half["4", 8, "uniform"].scale, full["4", 8, "uniform"].scale / 4)
+    assert len(list(cache.iterdir())) == 2 * len(network.layers) * len(BITS)
 
 
 def shrunk(share: float):
@@ -182,7 +303,7 @@ class Shrunk:
 def test_estimators_with_hidden_state_are_not_cached(network, tmp_path, make):
     full = build_database(network, make(1.0), BITS, cache_dir=tmp_path)
     quarter = build_database(network, make(0.25), BITS, cache_dir=tmp_path)
-    assert torch.equal(quarter["4", 8].scale, full["4", 8].scale / 4)
+    assert torch.equal(quarter["4", 8, "uniform"].scale, full["4", 8, "uniform"].scale / 4)
     assert not list(tmp_path.iterdir())
 
 
@@ -206,7 +327,7 @@ def test_damaged_files_are_rebuilt_with_the_right_content(network, tmp_path, cap
     with caplog.at_level(logging.WARNING):
         assert_same(build_database(network, counting, BITS, cache_dir=tmp_path), intact)
     warned = [record.message for record in caplog.records]
-    assert warned == [f"3 damaged files of the layer database in {tmp_path} were rebuilt."]
+    assert warned == [f"9 damaged files of the layer database in {tmp_path} were rebuilt."]
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == contents
     assert calls_of(network, counting, BITS, cache_dir=tmp_path) == 0
 

@@ -11,8 +11,10 @@ from hwsearch.quantize import (
     Range,
     activation_grid,
     minmax,
+    nearest_level,
     quantize_bias,
     quantize_weight,
+    uniform_levels,
     weight_qmax,
 )
 
@@ -118,3 +120,31 @@ def test_biases_are_whole_steps_of_the_accumulator_ties_to_even():
 def test_a_channel_without_weights_keeps_its_bias():
     weight = QuantizedWeight(torch.tensor([[0, 0], [0, 1]], dtype=torch.int8), torch.tensor([1.0]))
     assert torch.equal(quantize_bias(torch.tensor([0.3, 0.3]), weight, 1.0), torch.tensor([0.3, 0.0]))
+
+
+def test_scales_per_group_apply_to_the_weights_of_each_group():
+    weight = torch.tensor([[1.0, 2.0, 3.0, -8.0], [0.5, 0.5, 0.0, 0.0]])
+    quantized = quantize_weight(weight, weight.reshape(2, 2, 2).abs().amax(2), 3)
+    assert quantized.scale.shape == (2, 2)
+    assert quantized.codes.tolist() == [[2, 3, 1, -3], [3, 3, 0, 0]]
+    expected = torch.tensor([[4 / 3, 2.0, 8 / 3, -8.0], [0.5, 0.5, 0.0, 0.0]])
+    torch.testing.assert_close(quantized.dequantize(), expected)
+
+
+def test_nearest_levels_of_a_codebook_are_the_nearest():
+    levels = torch.tensor([-9, -4, 0, 1, 30], dtype=torch.int8)
+    values = torch.linspace(-20, 40, 241)
+    expected = levels.float()[(values.unsqueeze(1) - levels).abs().argmin(1)]
+    assert torch.equal(nearest_level(values, levels), expected)
+
+
+def test_nearest_levels_of_a_uniform_grid_take_ties_to_even():
+    values = torch.tensor([-9.0, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 9.0])
+    assert nearest_level(values, uniform_levels(3)).tolist() == [-3.0, -2.0, -2.0, 0.0, 0.0, 2.0, 2.0, 3.0]
+
+
+def test_biases_of_layers_scaled_per_group_are_not_rounded():
+    weight = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    quantized = quantize_weight(weight, weight.reshape(2, 2, 2).abs().amax(2), 3)
+    bias = torch.tensor([0.123, -4.56])
+    assert torch.equal(quantize_bias(bias, quantized, 0.37), bias)
