@@ -1,4 +1,4 @@
-"""The command line: ``hwsearch search | evaluate | profile | compare | list``."""
+"""The command line: ``hwsearch search | evaluate | profile | compare | export | list``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +72,30 @@ def compare(
         if out:
             write_comparison(comparison, out)
             Console().print(f"Tables and figure: {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder; the network and images that it names are read again.")],
+    trial: Annotated[int, typer.Option(help="Which configuration: a trial of the run's pareto.csv or trials.csv.")],
+    form: Annotated[str, typer.Option("--format", help="tvm: a compiled library with its constants.")] = "tvm",
+    requantization: Annotated[str, typer.Option(help="float32 scales, or fixed_point: integers only.")] = "float32",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="host, or TVM's target, e.g. '{kind: llvm, mtriple: aarch64-linux-gnu, mcpu: cortex-a76}'. "
+            "Default: what the run measured on, or this machine."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write. Default: in the run folder.")] = None,
+) -> None:
+    """Compile a trial's integer network into a folder that runs without hwsearch."""
+    from hwsearch.cli.hydra_app import friendly_errors
+
+    with friendly_errors():
+        from hwsearch.cli.export import export_command
+
+        export_command(run, trial, form, requantization, target, out)
 
 
 @app.command(name="list")

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from cost_models import FLOAT, BitConfig, LayerSpec, Precision, bops, size_bytes
 from hwsearch.cli.schema import EvaluateConfig, SpaceConfig
-from hwsearch.cli.setup import load_task, quantized
+from hwsearch.cli.setup import activation_ranges, layer_database, load_task
 from hwsearch.evaluate import FakeQuantNetwork, accuracy, check_config, read_precisions
 from hwsearch.pareto import wilson_interval
 from hwsearch.run_folder import write_json
@@ -24,7 +24,8 @@ def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
             FakeQuantNetwork(task.network, {}, {}, config.device), task.batches(), "judging the float network"
         )
     else:
-        judge = FakeQuantNetwork(task.network, *quantized(config, task), config.device)
+        database, ranges = layer_database(config, task), activation_ranges(config, task)
+        judge = FakeQuantNetwork(task.network, database, ranges, config.device)
         judge.configure(precisions)
         found = accuracy(judge, task.batches(), f"judging {config.precisions}")
     low, high = wilson_interval(found.correct, found.n)

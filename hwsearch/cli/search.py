@@ -13,7 +13,7 @@ from rich.console import Console
 from cost_models import FLOAT, BitConfig, CostModel, Precision, load_device
 from hwsearch.cli.latency import network_latency
 from hwsearch.cli.schema import SearchConfig
-from hwsearch.cli.setup import Task, build, load_task, quantized
+from hwsearch.cli.setup import Task, activation_ranges, build, layer_database, load_task
 from hwsearch.costs import Pricing, check_fits, cost_table, pricing
 from hwsearch.data import Batches, stratified_halves
 from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
@@ -69,7 +69,7 @@ def search_command(config: SearchConfig, run_dir: Path) -> None:
     log.info("run folder: %s (repeat the command with run_dir=%s to go on if it stops)", run_dir, run_dir)
     with locked(run_dir):
         plan = _prepare(config, run_dir)
-        database, ranges = quantized(config, plan.task)
+        database, ranges = layer_database(config, plan.task), activation_ranges(config, plan.task)
         write_yaml(config.model_dump(), run_dir / "config.yaml")
         write_json(versions(), run_dir / "versions.json")
         write_csv(layers_table(plan.task.network.layers), run_dir / "layers.csv")

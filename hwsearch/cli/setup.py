@@ -90,15 +90,19 @@ def _check_classes(task: Task, model: ModelConfig) -> None:
         )
 
 
-def quantized(config: TaskConfig, task: Task) -> tuple[LayerDatabase, ActivationRanges]:
-    """Every layer quantized at every width, and every activation range estimated."""
+def layer_database(config: TaskConfig, task: Task) -> LayerDatabase:
+    """Every layer quantized at every width."""
     cache = Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")
-    database = build_database(
+    return build_database(
         task.network,
         build(config.quantizer.weights),
         granularity=config.quantizer.granularity,
         cache_dir=cache / "layers",
     )
+
+
+def activation_ranges(config: TaskConfig, task: Task) -> ActivationRanges:
+    """The range of every tensor at every width, estimated on the calibration images."""
     images = task.data.calibration
     calibration = Batches(images, np.zeros(len(images), dtype=np.int64), task.preprocess, task.batch_size)
-    return database, calibrate(task.network, calibration, build(config.quantizer.activations), device=config.device)
+    return calibrate(task.network, calibration, build(config.quantizer.activations), device=config.device)

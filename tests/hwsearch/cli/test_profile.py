@@ -45,7 +45,7 @@ def test_a_measured_device_writes_what_it_measured_and_a_second_run_measures_not
     assert "block3.conv1 block3.conv2" in " ".join(measured["used_by"])  # layers of one shape are measured once
 
     costs = pd.read_csv(tmp_path / "one" / "cost_table.csv").dropna(subset="latency_s")
-    table = costs.set_index(["layer", "weight_bits", "activation_bits"])["latency_s"].unstack("layer")
+    table = costs.pivot_table("latency_s", ["weight_bits", "activation_bits"], "layer")
     assert ((table.loc[(2, 8)] <= table.loc[(4, 8)]) & (table.loc[(4, 8)] <= table.loc[(8, 8)])).all()
     assert (table.loc[(2, 2)] <= table.loc[(2, 8)]).all()
     uniform = profile["uniform"]["W4A8"]

@@ -1,0 +1,5 @@
+"""Quantized networks as folders that run without hwsearch."""
+
+from hwsearch.export.folder import Export, export_tvm
+
+__all__ = ["Export", "export_tvm"]
