@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +156,13 @@ def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, ru
 
 
 def _uniform8_costs(plan: _Search) -> dict[str, float]:
-    """Known costs of 8 bits in every layer; of the widest uniform configuration where the hardware has no 8 bits."""
+    """Known costs of 8 bits in every layer; of the widest uniform configuration that fits where these do not run."""
     layers, eight = plan.task.network.layers, Precision(8, 8)
     runs = all(eight in plan.hardware.precisions(layer) for layer in layers)
-    costs = plan.price({layer.name: eight for layer in layers} if runs else plan.space.uniforms()[0])
+    widest_first = [*plan.space.uniforms(), plan.space.narrowest]
+    if runs:
+        widest_first.insert(0, {layer.name: eight for layer in layers})
+    costs = next(costs for costs in map(plan.price, widest_first) if costs["latency_s"] != inf)
     return {name: value for name, value in costs.items() if not isnan(value)}
 
 

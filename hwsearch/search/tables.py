@@ -1,6 +1,7 @@
 """Tables of a study."""
 
 from collections.abc import Collection, Sequence
+from math import inf
 
 import optuna
 import pandas as pd
@@ -14,8 +15,8 @@ from hwsearch.search.space import SearchSpace, canonical
 def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[Constraint] = ()) -> pd.DataFrame:
     """One row per finished trial: trial, state, kind, feasible, and the measures of complete ones.
 
-    ``state`` is complete, duplicate (of a candidate judged before) or failed (by another program on the same storage);
-    ``feasible`` is false where nothing was measured.
+    ``state`` is complete, does_not_fit (judged, but too large for the device: its latency is infinite), duplicate (of a
+    candidate judged before) or failed (by another program on the same storage); ``feasible`` is false unless complete.
     """
     uniforms = {canonical(config) for config in space.uniforms()}
     rows = []
@@ -23,11 +24,12 @@ def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[
         if not trial.state.is_finished():
             continue
         measures = trial.user_attrs.get("measures", {}) if trial.state == TrialState.COMPLETE else {}
-        feasible = bool(measures) and all(c.violation(measures[c.measure]) <= 0 for c in constraints)
+        state = _state(trial)
+        feasible = state == "complete" and all(c.violation(measures[c.measure]) <= 0 for c in constraints)
         rows.append(
             {
                 "trial": trial.number,
-                "state": _state(trial),
+                "state": state,
                 "kind": _kind(trial, space, uniforms),
                 "feasible": feasible,
                 **{measure: measures.get(measure) for measure in MEASURES},
@@ -39,7 +41,7 @@ def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[
 
 def _state(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
-        return "complete"
+        return "does_not_fit" if trial.user_attrs["measures"].get("latency_s") == inf else "complete"
     return "duplicate" if "duplicate_of" in trial.user_attrs else "failed"
 
 

@@ -12,6 +12,13 @@ SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 SMALL = ["space.weight_bits=[4,8]", "space.activation_bits=[8]", "n_trials=6"]
 """A search of seconds: two widths, the digits' network."""
 
+QUICK = [
+    "hardware.procedure={rounds: 1, samples: 2, sample_s: 2e-4}",
+    "hardware.search_s=0.01",
+    "hardware.tiles=1",
+]
+"""Measurements of no use, in little time."""
+
 
 @dataclass(frozen=True)
 class Result:

@@ -6,8 +6,7 @@ from time import monotonic
 import pandas as pd
 import pytest
 
-QUICK = ["hardware.procedure={rounds: 1, samples: 2, sample_s: 2e-4}", "hardware.search_s=0.01", "hardware.tiles=1"]
-"""Figures of no use, in little time."""
+from .conftest import QUICK
 
 
 def test_a_modelled_device_is_profiled_without_weights_or_images(hwsearch, tmp_path):

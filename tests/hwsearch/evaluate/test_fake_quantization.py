@@ -352,7 +352,10 @@ def test_widths_that_were_not_prepared_are_refused_with_those_that_were(digits, 
     network = FakeQuantNetwork(digits, database, ranges)
     with pytest.raises(ValueError) as error:
         network.configure(everywhere(digits, 2, 8))
-    assert str(error.value) == "The layer database holds no uniform weights of 2 bits for layer 'conv1'; it holds uniform ones of [4, 8]."
+    assert (
+        str(error.value)
+        == "The layer database holds no uniform weights of 2 bits for layer 'conv1'; it holds uniform ones of [4, 8]."
+    )
     with pytest.raises(ValueError) as error:
         network.configure(everywhere(digits, 8, 4))
     assert str(error.value) == "There are no ranges for activation_bits=4; calibration made them for [6, 8]."

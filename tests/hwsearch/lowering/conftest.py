@@ -128,7 +128,6 @@ def calibrated() -> Callable[..., Quantized]:
 @pytest.fixture
 def check(exact) -> Callable[..., IntegerNetwork]:
     """Lower a module and require exactly the logits of fake quantization; returns the integers of W8A8."""
-
     requantizations = cycle(("float32", "fixed_point"))
 
     def equal(module: nn.Module, shape: tuple[int, ...], **options: Any) -> IntegerNetwork:

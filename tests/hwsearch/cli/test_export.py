@@ -1,0 +1,167 @@
+"""``hwsearch export``: a trial of a run folder becomes a folder that runs without hwsearch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from hwsearch.cli.schema import SearchConfig
+from hwsearch.cli.setup import layer_database, load_task
+from hwsearch.evaluate import FakeQuantNetwork, read_precisions
+from hwsearch.export.run import Classifier
+from hwsearch.lowering import input_codes, lower, run
+from hwsearch.quantize.calibrate import read_ranges
+
+from .conftest import QUICK, SMALL
+
+ALONE = (
+    "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__'); print(*sys.modules)"
+)
+"""Runs a script and prints which modules it loaded."""
+
+
+@pytest.fixture
+def searched(hwsearch, tmp_path):
+    """A finished search on the digits."""
+    result = hwsearch("search", *SMALL, f"run_dir={tmp_path / 'run'}")
+    assert result.status == 0, result.err
+    return tmp_path / "run"
+
+
+def run_alone(script, *arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", ALONE, script, *arguments]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=script.parent, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    *lines, modules = done.stdout.splitlines()
+    assert {name.partition(".")[0] for name in modules.split()} & {"hwsearch", "cost_models", "torch"} == set()
+    return lines
+
+
+def rebuilt(folder, trial):
+    """The task and the integer network of a trial, and its fake quantization."""
+    config = SearchConfig.model_validate(yaml.safe_load((folder / "config.yaml").read_text()))
+    task = load_task(config)
+    precisions = read_precisions(folder / "precisions.csv", trial)
+    database, ranges = layer_database(config, task), read_ranges(folder / "ranges.csv")
+    fake = FakeQuantNetwork(task.network, database, ranges)
+    fake.configure(precisions)
+    return task, lower(task.network, precisions, database, ranges), fake
+
+
+def test_a_trial_runs_without_hwsearch_and_equals_the_integer_reference(hwsearch, searched, tmp_path):
+    trial = int(pd.read_csv(searched / "precisions.csv").query("weight_bits == 4")["trial"].iloc[-1])
+    for kind in ("float32", "fixed_point"):
+        out = tmp_path / kind
+        result = hwsearch("export", searched, "--trial", trial, "--requantization", kind, "--out", out)
+        assert result.status == 0, result.err
+        assert result.out.endswith(f"{out}\nIt checks itself: python {out / 'run.py'}\n")
+        checked = run_alone(out / "run.py")
+        assert checked[0] == "The logits of the example are those expected, bit for bit."
+
+        task, integers, _ = rebuilt(searched, trial)
+        images = task.data.inputs[:100]
+        expected = run(integers, input_codes(integers, task.preprocess(images).numpy()), kind)
+        classifier = Classifier(out)
+        np.testing.assert_array_equal([classifier.logits(image) for image in images], expected)
+        np.save(tmp_path / "image.npy", images[7])
+        (line,) = run_alone(out / "run.py", tmp_path / "image.npy")
+        assert line.startswith(f"class {expected[7].argmax()}, ")
+
+
+def test_the_default_folder_lies_in_the_run_and_says_where_it_is_from(hwsearch, searched):
+    assert hwsearch("export", searched, "--trial", 0).status == 0
+    about = json.loads((searched / "export" / "trial_0_tvm" / "network.json").read_text())
+    run_info = json.loads((searched / "run.json").read_text())
+    assert (about["model"], about["run"], about["trial"]) == ("digits", "run", 0)
+    assert about["model_fingerprint"] == run_info["model_fingerprint"]
+    precisions = read_precisions(searched / "precisions.csv", 0)
+    assert about["precisions"] == {layer: str(precision) for layer, precision in precisions.items()}
+
+
+def test_a_measured_run_has_whole_networks_measured_and_exports_its_kernels(hwsearch, tmp_path):
+    measured = ["hardware=tvm_cpu", *QUICK, f"hardware.cache_dir={tmp_path / 'kernels'}"]
+    result = hwsearch("search", *SMALL, *measured, f"run_dir={tmp_path / 'run'}")
+    assert result.status == 0, result.err
+    assert "measured: the whole compiled network" in " ".join(result.out.split())
+    pareto = pd.read_csv(tmp_path / "run" / "pareto.csv")
+    known = pareto[pareto["kind"] != "float"]
+    assert (known["measured_latency_s"] > 0).all()
+    assert pareto.loc[pareto["kind"] == "float", "measured_latency_s"].isna().all()
+    assert set(known["cost_source"]) == {"measured"}
+    result = hwsearch("export", tmp_path / "run", "--trial", 0)
+    assert result.status == 0, result.err
+    assert run_alone(tmp_path / "run" / "export" / "trial_0_tvm" / "run.py")[0].startswith("The logits of the example")
+
+
+def test_a_network_without_an_integer_form_leaves_the_cells_empty_and_says_why(hwsearch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_softmax.py").write_text(
+        "from torch import nn\n"
+        "def net(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Softmax(1), nn.Linear(16, 10))\n"
+    )
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(
+        "name: mine\nnetwork: {_target_: own_softmax.net}\ncheckpoint: random\ncheckpoint_sha256: null\n"
+        "input: {_target_: hwsearch.data.Preprocess, shape: [1, 8, 8], divisor: 16.0}\n"
+    )
+    own = ["--config-dir", tmp_path / "conf", "model=mine", f"run_dir={tmp_path / 'run'}"]
+    measured = ["hardware=tvm_cpu", *QUICK, f"hardware.cache_dir={tmp_path / 'kernels'}"]
+    result = hwsearch("search", *own, *SMALL, *measured)
+    assert result.status == 2
+    assert result.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trial", 99], "Error: Precision file '{run}/precisions.csv' has no trial 99; it has 0, 1, 2, 3, 4, 5.\n"),
+        (["--trial", 0, "--format", "onnx"], "Error: --format is one of ['tvm'], not 'onnx'.\n"),
+        (
+            ["--trial", 0, "--requantization", "int8"],
+            "Error: --requantization is one of ['float32', 'fixed_point'], not 'int8'.\n",
+        ),
+        (
+            ["--trial", 0, "--target", "{kind: llvm, mtriple: aarch64-linux-gnu, mcpu: cortex-a67}"],
+            "Error: Target: unknown aarch64 mcpu 'cortex-a67'; choose from ['cortex-a78', 'cortex-a77', 'cortex-a76', "
+            "'cortex-a75', 'cortex-a73'].\n",
+        ),
+        (
+            ["--trial", 0, "--out", "/dev/null/out"],
+            "Error: '/dev/null/out' can't be written: Not a directory. Choose another --out.\n",
+        ),
+    ],
+)
+def test_wrong_options_say_what_to_choose(hwsearch, searched, arguments, message):
+    result = hwsearch("export", searched, *arguments)
+    assert (result.status, result.err) == (2, message.format(run=searched))
+    assert not (searched / "export").exists()
+
+
+def test_a_folder_that_is_no_finished_run_or_has_changed_is_refused(hwsearch, searched, tmp_path):
+    result = hwsearch("export", tmp_path / "nowhere", "--trial", 0)
+    assert (result.status, result.err) == (
+        2,
+        f"Error: No run folder '{tmp_path / 'nowhere'}'; pass a folder that 'hwsearch search' wrote.\n",
+    )
+    other = shutil.copytree(searched, tmp_path / "other")
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("hwsearch.networks:digits.safetensors", "random"))
+    result = hwsearch("export", other, "--trial", 0)
+    assert result.status == 2
+    assert result.err.startswith(f"Error: Run '{other}' has model_fingerprint ")
+    assert result.err.endswith("; a file has changed since the search.\n")
+    (other / "config.yaml").unlink()
+    result = hwsearch("export", other, "--trial", 0)
+    assert (result.status, result.err) == (
+        2,
+        f"Error: Run folder '{other}' has no config.yaml, which names network and data.\n",
+    )
