@@ -1,5 +1,6 @@
 """Optuna search over per-layer precisions; knows shapes, bits and costs, but no torch."""
 
+from hwsearch.search.judgement import Judge, Judgement, Key, Proposer
 from hwsearch.search.loop import (
     check_n_trials,
     complete_trials,
@@ -24,6 +25,10 @@ __all__ = [
     "MEASURES",
     "Constraint",
     "Group",
+    "Judge",
+    "Judgement",
+    "Key",
+    "Proposer",
     "SearchSpace",
     "build_space",
     "canonical",

@@ -1,0 +1,49 @@
+"""What the search asks of those who judge candidates and of those who propose them."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from cost_models import BitConfig, Precision
+
+Key: TypeAlias = tuple[tuple[str, Precision], ...]
+"""A configuration as :func:`hwsearch.search.canonical` gives it."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What judging a candidate found.
+
+    Attributes:
+        measures: ``top1`` in percent, ``kl`` in nats, and whatever else the judge gives beside them.
+        n: Images that it was judged on.
+        dropped: Whether judging ended early because the candidate could not be on the front.
+    """
+
+    measures: Mapping[str, float]
+    n: int
+    dropped: bool = False
+
+
+class Judge(Protocol):
+    """Measures a candidate on the search split."""
+
+    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+        """Judge a configuration.
+
+        Args:
+            config: Precision of every layer.
+            hopeless: Whether a candidate of at most this top1, in percent, could not be on the front.
+        """
+
+
+class Proposer(Protocol):
+    """Chooses candidates before the sampler does; depends on nothing but what was judged, so that searches resume."""
+
+    def propose(self, judged: Mapping[Key, Mapping[str, float]], pending: Collection[Key]) -> BitConfig | None:
+        """The next candidate, or None to leave the choice to the sampler.
+
+        Args:
+            judged: Measures of every judged configuration.
+            pending: Configurations that other workers are judging.
+        """
