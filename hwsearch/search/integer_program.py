@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def least_loss(losses: PerChoice, budgets: Sequence[Budget], time_limit_s: float
     objective = np.concatenate(losses)
     found = milp(
         objective / max(float(np.abs(objective).max()), np.finfo(float).tiny),
-        integrality=1,
+        integrality=np.ones(ends[-1], int),
         bounds=Bounds(0, 1),
         constraints=constraints,
         options={"mip_rel_gap": 0, "time_limit": time_limit_s},
@@ -58,7 +58,7 @@ def least_loss(losses: PerChoice, budgets: Sequence[Budget], time_limit_s: float
         return None
     if not found.success:
         raise RuntimeError(f"The integer program of {ends[-1]} variables was not solved: {found.message}")
-    return [int(np.argmax(found.x[start:end])) for start, end in zip(ends, ends[1:], strict=False)]
+    return [int(np.argmax(found.x[start:end])) for start, end in pairwise(ends)]
 
 
 def _constraint(budget: Budget) -> LinearConstraint:
