@@ -55,7 +55,7 @@ def fit(content: Mapping[str, Any], measurements: Sequence[Measurement], paths: 
     """
     if len(measurements) < len(paths):
         raise ValueError(f"{len(measurements)} measurements cannot fit {len(paths)} constants: {', '.join(paths)}.")
-    guesses = np.array([_positive(content, path) for path in paths])
+    guesses = np.array([read_constant(content, path) for path in paths])
     measured = np.array([measurement.latency_s for measurement in measurements])
 
     def errors(logs: Vector) -> Vector:
@@ -130,7 +130,12 @@ def _keys(path: str) -> list[str | int]:
     return [int(key) if key.isdigit() else key for key in re.findall(r"[^.\[\]]+", path)]
 
 
-def _positive(content: Mapping[str, Any], path: str) -> float:
+def read_constant(content: Mapping[str, Any], path: str) -> float:
+    """The constant of a device file's fields at ``compute[0].efficiency``.
+
+    Raises:
+        ValueError: If there is no number above 0.
+    """
     value: Any = content
     try:
         for key in _keys(path):
@@ -142,12 +147,16 @@ def _positive(content: Mapping[str, Any], path: str) -> float:
     raise ValueError(f"'{path}' is to be fitted, so it must hold a first guess above 0; it holds {value}.")
 
 
+def write_constant(content: Any, path: str, value: float) -> None:
+    """Set, in place, the constant that :func:`read_constant` reads."""
+    *sections, field = _keys(path)
+    for key in sections:
+        content = content[key]
+    content[field] = value
+
+
 def _with(content: Mapping[str, Any], paths: Sequence[str], values: Vector) -> dict[str, Any]:
     changed: dict[str, Any] = deepcopy(dict(content))
     for path, value in zip(paths, values.tolist(), strict=True):
-        *sections, field = _keys(path)
-        section: Any = changed
-        for key in sections:
-            section = section[key]
-        section[field] = value
+        write_constant(changed, path, value)
     return changed

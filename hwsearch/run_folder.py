@@ -53,15 +53,18 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write JSON whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", path)
 
 
 def write_yaml(content: Mapping[str, Any], path: Path) -> None:
     """Write YAML whole or not at all, keys in their order."""
+    write_text(yaml.safe_dump(dict(content), sort_keys=False), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(yaml.safe_dump(dict(content), sort_keys=False))
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

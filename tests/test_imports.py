@@ -30,6 +30,7 @@ OWNERS = {
     "optuna": {"hwsearch.search"},
     "sqlalchemy": {"hwsearch.search"},
     "moocore": {"hwsearch.pareto"},
+    "ruamel": {"hwsearch.calibration"},
     "matplotlib": {"hwsearch.figures"},
     "sklearn": {"hwsearch.data"},
     "torchvision": {"hwsearch.data"},

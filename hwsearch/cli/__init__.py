@@ -1,4 +1,4 @@
-"""The command line: ``hwsearch search | evaluate | profile | compare | export | list``."""
+"""The command line: ``hwsearch search | evaluate | profile | compare | export | devices | list``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from hwsearch.cli.devices import devices
 from hwsearch.cli.listing import GROUPS, listing
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Find the bit-width of every layer's weights and activations for a trained network and a target device.",
 )
+app.add_typer(devices, name="devices")
 HYDRA_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
