@@ -13,6 +13,21 @@ from cost_models.cost import CostModel
 TARGET = "_target_"
 
 
+class DeviceError(ValueError):
+    """A device file that is wrong.
+
+    Attributes:
+        place: The file.
+        mistakes: A line for each, beginning with the path of the field: ``compute[0].macs_per_s: ...``.
+    """
+
+    def __init__(self, place: str, mistakes: Sequence[str]) -> None:
+        """Join the mistakes behind the place."""
+        super().__init__(f"{place}: {'; '.join(mistakes)}")
+        self.place = place
+        self.mistakes = tuple(mistakes)
+
+
 def load_device(source: str | Path | Mapping[str, Any]) -> CostModel:
     """Build the cost model that a device file, or a mapping with the same keys, describes.
 
@@ -22,8 +37,8 @@ def load_device(source: str | Path | Mapping[str, Any]) -> CostModel:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the target cannot be imported or is no cost model, or if a field is unknown, missing or out of
-            range; the message names the file and the path of the field, e.g. ``compute[0].macs_per_s``.
+        DeviceError: If the target cannot be imported or is no cost model, or if a field is unknown, missing or out of
+            range; the message names the file and the path of every such field, e.g. ``compute[0].macs_per_s``.
     """
     if isinstance(source, Mapping):
         place, content = "hardware", source
@@ -34,11 +49,11 @@ def load_device(source: str | Path | Mapping[str, Any]) -> CostModel:
     try:
         device = build(**arguments)
     except ValidationError as error:
-        raise ValueError(f"{place}: {'; '.join(_explanations(error, build))}") from error
+        raise DeviceError(place, _explanations(error, build)) from error
     except TypeError as error:
-        raise ValueError(f"{place}: {error}") from error
+        raise DeviceError(place, [str(error)]) from error
     if not isinstance(device, CostModel):
-        raise ValueError(f"{place}: {TARGET}: '{content[TARGET]}' is no cost model; see cost_models.CostModel")
+        raise DeviceError(place, [f"{TARGET}: '{content[TARGET]}' is no cost model; see cost_models.CostModel"])
     return device
 
 
@@ -47,24 +62,36 @@ def _read(path: Path) -> Mapping[str, Any]:
         here = sorted(p.name for p in path.parent.glob("*.yaml"))
         raise FileNotFoundError(f"No device file '{path}'; its folder holds {here}.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {error}") from error
+        raise DeviceError(str(path), [f"not valid YAML: {error}"]) from error
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: a device file is a mapping of fields, not {type(content).__name__}")
+        raise DeviceError(str(path), [f"a device file is a mapping of fields, not {type(content).__name__}"])
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that are given twice, of which PyYAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _target(target: object, place: str) -> Any:
     if not isinstance(target, str) or "." not in target:
-        raise ValueError(
-            f"{place}: {TARGET} must be the dotted path of a class, e.g. cost_models.Analytic; got {target!r}"
+        raise DeviceError(
+            place, [f"{TARGET} must be the dotted path of a class, e.g. cost_models.Analytic; got {target!r}"]
         )
     module, _, name = target.rpartition(".")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{place}: {TARGET}: cannot import '{target}' ({error})") from error
+        raise DeviceError(place, [f"{TARGET}: cannot import '{target}' ({error})"]) from error
 
 
 def _explanations(error: ValidationError, target: Any) -> list[str]:

@@ -83,11 +83,14 @@ class DeviceFile(Sourced):
 
     @model_validator(mode="after")
     def _every_source_is_known(self) -> Self:
-        for path, section in _sections(self):
-            for key in section.source:
-                if key not in self.sources:
-                    place = f"{path}.source".lstrip(".")
-                    raise ValueError(f"{place}: '{key}' is not in sources; choose from {sorted(self.sources)}")
+        unknown = [
+            f"{f'{path}.source'.lstrip('.')}: '{key}' is not in sources"
+            for path, section in _sections(self)
+            for key in section.source
+            if key not in self.sources
+        ]
+        if unknown:
+            raise ValueError(f"{'; '.join(unknown)}; choose from {sorted(self.sources)}")
         return self
 
     @property

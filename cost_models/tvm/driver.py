@@ -1,6 +1,6 @@
-"""Makes a private kernel callable: a public ``main`` that passes buffers to it, once or rotating over copies."""
+"""Makes private kernels callable: a public function that passes buffers to each, once or rotating over copies."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -78,10 +78,25 @@ def rotating(kernel: tvm.tirx.PrimFunc, rotated: Collection[int]) -> tvm.IRModul
         rotated: Positions of the parameters that have copies: ``main`` takes them as ``[copies, stride]``, as
             ``repeat`` lays them out, all others as ``[size]``.
     """
-    described = parameters(kernel)
     symbol = tvm.ir.GlobalVar("kernel")
+    return tvm.IRModule({symbol: kernel, "main": _caller("main", symbol, parameters(kernel), rotated)})
+
+
+def library(kernels: Mapping[str, tvm.tirx.PrimFunc]) -> tvm.IRModule:
+    """A module with a public function for each private kernel, which takes one flat buffer ``[size]`` per pointer."""
+    functions: dict[tvm.ir.GlobalVar | str, tvm.tirx.PrimFunc] = {}
+    for name, kernel in kernels.items():
+        symbol = tvm.ir.GlobalVar(f"{name}_kernel")
+        functions |= {symbol: kernel, name: _caller(name, symbol, parameters(kernel), ())}
+    return tvm.IRModule(functions)
+
+
+def _caller(
+    name: str, symbol: tvm.ir.GlobalVar, described: Sequence[Parameter], rotated: Collection[int]
+) -> tvm.tirx.PrimFunc:
+    """A public function that calls a kernel once per copy of its rotated parameters."""
     with IRBuilder() as builder, T.prim_func(s_tir=True):
-        T.func_name("main")
+        T.func_name(name)
         copies, stride = (T.int64(), T.int64()) if rotated else (1, 0)
         first = min(rotated, default=None)
         shapes = [
@@ -97,7 +112,7 @@ def rotating(kernel: tvm.tirx.PrimFunc, rotated: Collection[int]) -> tvm.IRModul
                 for i, buffer in enumerate(buffers)
             ]
             T.evaluate(tvm.ir.Call(symbol, pointers, ret_ty=tvm.ir.PrimType("int32")))
-    return tvm.IRModule({symbol: kernel, "main": builder.get()})
+    return builder.get()
 
 
 def repeat(array: NDArray[Any], copies: int) -> NDArray[Any]:

@@ -18,6 +18,9 @@ from cost_models.tvm.tilings import bit_serial_tilings, convolution_tilings, dep
 
 LayerKernel: TypeAlias = ConvolutionKernel | DepthwiseKernel | BitSerialKernel
 
+Pack: TypeAlias = Callable[[LayerKernel, NDArray[np.int8]], Mapping[str, NDArray[Any]]]
+"""Lays weights out as a kernel reads them, by pointer."""
+
 BYTE = 8
 BIT_SERIAL = ((1, 1), (1, 2), (2, 1), (2, 2))
 """(weight_bits, activation_bits) whose plane products are fewer than a byte product costs."""
@@ -125,12 +128,27 @@ def kernel(variant: Variant, shape: Convolution, epilogue: Epilogue, isa: Isa, k
     return ConvolutionKernel(shape, storage, epilogue, isa, Tiling(**knobs))
 
 
+def packed(best: LayerKernel, weight: NDArray[np.int8]) -> dict[str, NDArray[Any]]:
+    """Weights ``[O, kh, kw, C / groups]`` as a layer's kernel reads them, by pointer.
+
+    Raises:
+        ValueError: If a weight does not fit the storage.
+    """
+    if isinstance(best, ConvolutionKernel) and best.storage.format == "codebook":
+        levels, indices = np.unique(weight, return_inverse=True)
+        codes = indices.reshape(weight.shape).astype(np.int8)
+        return {"weights": best.pack(codes), "table": best.pack_table(levels)}
+    return {"weights": best.pack(weight)}
+
+
 def constants(
     best: LayerKernel,
     weight: NDArray[np.int8],
     bias: NDArray[np.int32],
     outputs: Sequence[Output],
     residual: Residual | None = None,
+    *,
+    pack: Pack = packed,
 ) -> dict[str, NDArray[Any]]:
     """Arrays for a layer's kernel, by pointer.
 
@@ -140,18 +158,15 @@ def constants(
         bias: int32 ``[O]``, with the zero point's part.
         outputs: Scales and bounds of what the kernel stores.
         residual: Of a fused sum.
+        pack: Lays the weights out.
 
     Raises:
         OverflowError: If an aligned bias does not fit in int32.
         ValueError: If a weight does not fit the storage.
     """
     taken_off = best.isa.activation_offset * weight.sum((1, 2, 3), dtype=np.int64)
-    arrays = {"parameters": best.epilogue.pack(bias + taken_off, outputs, residual, best.alignment)}
-    if isinstance(best, ConvolutionKernel) and best.storage.format == "codebook":
-        levels, indices = np.unique(weight, return_inverse=True)
-        codes = indices.reshape(weight.shape).astype(np.int8)
-        return arrays | {"weights": best.pack(codes), "table": best.pack_table(levels)}
-    return arrays | {"weights": best.pack(weight)}
+    parameters = best.epilogue.pack(bias + taken_off, outputs, residual, best.alignment)
+    return {"parameters": parameters, **pack(best, weight)}
 
 
 def untuned(isa: Isa) -> Callable[[Convolution, Epilogue, Precision], LayerKernel]:

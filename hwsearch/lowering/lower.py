@@ -82,9 +82,33 @@ def lower(
         ValueError: If an operator has no integer form, an accumulator could overflow, or ``config`` asks for floats or
             for what the database or the ranges do not hold.
     """
-    check_config(config, [layer.name for layer in network.layers])
-    check_operators(network.graph)
-    return _Lowering(network, Quantization(config, database, ranges, dedupe)).run()
+    return Lowering(network)(config, database, ranges, dedupe=dedupe)
+
+
+class Lowering:
+    """A network that is checked and laid out once, to be lowered at any number of configurations.
+
+    Args:
+        network: The captured float network.
+
+    Raises:
+        ValueError: If an operator has no integer form.
+    """
+
+    def __init__(self, network: Network) -> None:
+        check_operators(network.graph)
+        self.network = network
+        self.nodes = list(network.graph.graph.nodes)
+        self.layouts = trace_layouts(network.graph)
+        self.specs = {network.nodes[layer.name]: layer for layer in network.layers}
+        self.positions = {node.name: i for i, node in enumerate(self.nodes)}
+
+    def __call__(
+        self, config: BitConfig, database: LayerDatabase, ranges: ActivationRanges, *, dedupe: bool = True
+    ) -> IntegerNetwork:
+        """As :func:`lower`."""
+        check_config(config, list(self.network.nodes))
+        return _Pass(self, Quantization(config, database, ranges, dedupe)).run()
 
 
 @dataclass(frozen=True)
@@ -97,16 +121,16 @@ class _Sum:
     right_scale: float
 
 
-class _Lowering:
+class _Pass:
     """Walks a graph from its end: when a node is reached, what its readers want of it is known."""
 
-    def __init__(self, network: Network, quantization: Quantization) -> None:
-        self.graph = network.graph
+    def __init__(self, lowering: Lowering, quantization: Quantization) -> None:
+        self.graph = lowering.network.graph
         self.quantization = quantization
-        self.specs = {network.nodes[layer.name]: layer for layer in network.layers}
-        self.nodes = list(self.graph.graph.nodes)
-        self.layouts = trace_layouts(self.graph)
-        self.positions = {node.name: i for i, node in enumerate(self.nodes)}
+        self.specs = lowering.specs
+        self.nodes = lowering.nodes
+        self.layouts = lowering.layouts
+        self.positions = lowering.positions
         self.stored = StoredTensors(self.layouts, self.positions)
         self.sums: dict[str, _Sum] = {}
         self.logits = _logits_node(self.nodes[-1])

@@ -1,6 +1,7 @@
 """An integer network as kernel calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from cost_models import Precision
 from cost_models.tvm import kernels, variants
@@ -20,7 +21,7 @@ from cost_models.tvm.kernels import (
 from cost_models.tvm.kernels import Output as StoredOutput
 from cost_models.tvm.kernels import Residual as StoredResidual
 from cost_models.tvm.program import Call, Program
-from cost_models.tvm.variants import LayerKernel
+from cost_models.tvm.variants import LayerKernel, Pack, packed
 from hwsearch.lowering.integer_network import (
     Add,
     AveragePool,
@@ -33,6 +34,7 @@ from hwsearch.lowering.integer_network import (
     Operation,
     Output,
     Residual,
+    Tensor,
 )
 from hwsearch.lowering.window import Window
 
@@ -49,21 +51,33 @@ def program(network: IntegerNetwork, requantization: Requantization, choose: Cho
         choose: Picks the kernel of each layer.
         isa: Instructions of the others.
     """
-    translation = _Translation(network, requantization, choose, isa)
+    translation = Translation(network.tensors, requantization, choose, isa)
     calls = [translation.call(operation) for operation in network.operations]
     return Program(calls, network.inputs, (network.logits,))
 
 
-class _Translation:
-    """From an operation to the kernel that computes it and the arrays that it reads."""
+@dataclass(frozen=True)
+class Translation:
+    """From an operation to the kernel that computes it and the arrays that it reads.
 
-    def __init__(self, network: IntegerNetwork, requantization: Requantization, choose: Choose, isa: Isa) -> None:
-        self.tensors = network.tensors
-        self.requantization = requantization
-        self.choose = choose
-        self.isa = isa
+    Attributes:
+        tensors: Every stored tensor by name.
+        requantization: ``"float32"`` or ``"fixed_point"``.
+        choose: Picks the kernel of each layer.
+        isa: Instructions of the others.
+        batch: Images per call.
+        pack: Lays the weights of layers out.
+    """
+
+    tensors: Mapping[str, Tensor]
+    requantization: Requantization
+    choose: Choose
+    isa: Isa
+    batch: int = 1
+    pack: Pack = packed
 
     def call(self, operation: Operation) -> Call:
+        """The call that computes an operation."""
         match operation:
             case Convolution():
                 return self._convolution(operation)
@@ -81,7 +95,7 @@ class _Translation:
                 return self._lookup(operation)
 
     def _image(self, name: str) -> Image:
-        return self.tensors[name].image
+        return replace(self.tensors[name].image, batch=self.batch)
 
     def _epilogue(self, outputs: Sequence[Output], residual: str | None = None) -> Epilogue:
         images = tuple(self._image(output.tensor) for output in outputs)
@@ -110,7 +124,9 @@ class _Translation:
         assert source.bounds is not None  # only logits have none, and nothing reads them
         kernel = self.choose(shape, epilogue, Precision(operation.weight_bits, source.bounds.qmax.bit_length()))
         outputs = self._outputs(operation.outputs)
-        arrays = variants.constants(kernel, operation.weight, operation.bias, outputs, self._residual(added))
+        arrays = variants.constants(
+            kernel, operation.weight, operation.bias, outputs, self._residual(added), pack=self.pack
+        )
         stored = {"input": operation.source, **_numbered("output", [o.tensor for o in operation.outputs])}
         if added:
             stored["residual"] = added.source

@@ -28,6 +28,7 @@ from hwsearch.lowering.integer_network import (
     Multiply,
     Operation,
     Output,
+    Tensor,
 )
 from hwsearch.lowering.window import Window
 
@@ -37,22 +38,42 @@ Whole = NDArray[np.integer | np.floating]
 
 
 def input_codes(network: IntegerNetwork, images: NDArray[np.float32]) -> dict[str, Stored]:
-    """Quantize preprocessed inputs as the first operations read them: to nearest, ties to even, in float32.
+    """Quantize preprocessed inputs as the first operations read them.
 
     Args:
         network: Whose inputs they are.
         images: float32 ``[N, C, H, W]``, ``[N, T, C]`` or ``[N, C]``.
 
     Returns:
-        For each of ``network.inputs`` the stored tensor: uint8 ``[N, top + H + bottom, left + W + right, C']``, where
-        C' is C rounded up as :class:`cost_models.tvm.image.Image` says.
+        For each of ``network.inputs`` what :func:`stored_input` gives.
+    """
+    return {name: stored_input(network.tensors[name], images) for name in network.inputs}
+
+
+def stored_input(tensor: Tensor, images: NDArray[np.float32]) -> Stored:
+    """Quantize preprocessed inputs to nearest, ties to even, in float32.
+
+    Args:
+        tensor: What they become.
+        images: float32 ``[N, C, H, W]``, ``[N, T, C]`` or ``[N, C]``.
+
+    Returns:
+        uint8 ``[N, top + H + bottom, left + W + right, C']``, where C' is C rounded up as
+        :class:`cost_models.tvm.image.Image` says.
     """
     pixels = np.moveaxis(images, 1, -1) if images.ndim == 4 else images.reshape(len(images), -1, 1, images.shape[-1])
-    execution = _Execution(network, "float32")
-    for name in network.inputs:
-        scale = np.float32(network.tensors[name].scale)
-        execution.write(name, np.rint(pixels.astype(np.float32) / scale))
-    return execution.stored
+    assert tensor.bounds is not None  # only logits have none
+    codes = tensor.bounds.saturate(np.rint(pixels.astype(np.float32) / np.float32(tensor.scale)))
+    return _framed(tensor, codes)
+
+
+def _framed(tensor: Tensor, codes: NDArray[np.uint8]) -> Stored:
+    """Integers ``[N, H, W, C]`` in their ring of zero points, with zeros in the channels that mean nothing."""
+    top, left, bottom, right = tensor.image.ring
+    ring = ((0, 0), (top, bottom), (left, right), (0, 0))
+    framed = np.pad(codes, ring, constant_values=tensor.zero_point)
+    surplus = tensor.image.stored_channels - tensor.image.channels
+    return np.pad(framed, ((0, 0), (0, 0), (0, 0), (0, surplus)))
 
 
 def run(network: IntegerNetwork, inputs: Mapping[str, Stored], requantization: Requantization) -> Int32:
@@ -119,12 +140,7 @@ class _Execution:
             self._store(name, bounds.saturate(value))
 
     def _store(self, name: str, codes: NDArray[np.uint8]) -> None:
-        tensor = self.tensors[name]
-        top, left, bottom, right = tensor.image.ring
-        ring = ((0, 0), (top, bottom), (left, right), (0, 0))
-        framed = np.pad(codes, ring, constant_values=tensor.zero_point)
-        surplus = tensor.image.stored_channels - tensor.image.channels
-        self.stored[name] = np.pad(framed, ((0, 0), (0, 0), (0, 0), (0, surplus)))
+        self.stored[name] = _framed(self.tensors[name], codes)
 
     def _pixels(self, name: str, start: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> Stored:
         """Rows and columns of a tensor, those of its ring included where they are asked for."""

@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hwsearch.quantize.grid import weight_qmax
 from hwsearch.quantize.range import Range, symmetric
 
-LONG_ROW = 2**16
-"""A row of more weights is searched by its histogram; no output channel of a known network is longer."""
+LONG_ROW = 2**14
+"""A row of more weights is searched by its histogram; output channels of known networks are shorter."""
 
-BINS = 2**14
-"""Of that histogram, on a square-root scale: at 8 bits a step of the grid spans a hundred of them or more."""
+MANTISSA_BITS, OCTAVES = 12, 16
+"""Of that histogram: 4,096 bins for each of the 16 octaves below the largest weight."""
+
+DROPPED_BITS = 23 - MANTISSA_BITS
 
 BLOCK = 2**16
 """Weights evaluated at once; two such float32 arrays fit into a core's cache."""
@@ -49,8 +52,9 @@ def global_ranges(
     in a channel at 6 to 8 bits. Clipping errors alone exclude every clipping point below a bound; above it, ``points``
     candidates find the valleys, the three deepest are searched again twice at a quarter of the spacing, and the least
     squares scale of the final assignment, ``sum(w q) / sum(q^2)``, is the bottom of its own. A short row gets as many
-    more candidates as it has fewer weights, up to 1,024. A row of more than 65,536 weights is replaced by the counts
-    and means of 16,384 bins, which changes the error by less than ``1.5 (bin / step)^2`` of itself.
+    more candidates as it has fewer weights, up to 1,024. A row of more than 16,384 weights is replaced by a histogram
+    whose bins are as wide as 1/4096 of their value or less, and whose suffix sums give the error at a clipping point
+    from its levels alone.
 
     Args:
         x: Weights ``[C, N]``.
@@ -62,109 +66,186 @@ def global_ranges(
         Symmetric bounds per width, each ``[C]``.
     """
     magnitudes = x.abs().float()
-    qmax = [weight_qmax(width) for width in bits]
-    clips: list[list[Tensor]] = [[] for _ in qmax]
-    if x.shape[1] > LONG_ROW:
-        for i, row in enumerate(magnitudes):
-            counted, total = _histogram(row, None if counts is None else counts[i])
-            for found, q in zip(clips, qmax, strict=True):
-                rows = _pooled(counted, total, BINS // max(128 * q, BINS // 4))
-                found.append(_search(rows, rows.clipping_errors(), q, points))
-    else:
-        points = max(points, min(-(-points * 400 // x.shape[1]), 1024))
-        size = max(1, BLOCK // x.shape[1])
-        for start in range(0, len(x), size):
-            part = slice(start, start + size)
-            rows = _Rows(magnitudes[part], None if counts is None else counts[part].float())
-            clipping = rows.clipping_errors()
-            for found, q in zip(clips, qmax, strict=True):
-                found.append(_search(rows, clipping, q, points))
-    return tuple(symmetric(torch.cat(found).to(x.dtype)) for found in clips)
+    qmax = torch.tensor([weight_qmax(width) for width in bits]).view(-1, 1, 1)
+    long = x.shape[1] > LONG_ROW
+    points = points if long else max(points, min(-(-points * 400 // x.shape[1]), 1024))
+    size = 1 if long else max(1, BLOCK // (x.shape[1] * len(qmax)))
+    clips = []
+    for start in range(0, len(x), size):
+        part = slice(start, start + size)
+        weights = None if counts is None else counts[part].float()
+        rows = (_Histogram.of if long else _Weights)(magnitudes[part], weights, qmax)
+        clips.append(_search(rows, points))
+    return tuple(symmetric(found.to(x.dtype)) for found in torch.cat(clips, 1))
+
+
+class _Rows(Protocol):
+    """Magnitudes of C rows of weights at W widths; scales are ``[W, C, K]``.
+
+    Attributes:
+        largest: ``[C, 1]``.
+        qmax: Of the widths, ``[W, 1, 1]``.
+    """
+
+    @property
+    def largest(self) -> Tensor: ...
+
+    @property
+    def qmax(self) -> Tensor: ...
+
+    def errors(self, scale: Tensor) -> Tensor:
+        """Sums of squared errors, ``[W, C, K]``."""
+
+    def least_squares(self, scale: Tensor) -> Tensor:
+        """Best scales for the codes that each of ``scale`` gives; itself where all codes are 0."""
+
+    def clipping_errors(self) -> Tensor:
+        """What clipping at each of ``SHARES`` costs on its own, ``[C, len(SHARES)]``, increasing."""
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Magnitudes of weights and how much each counts, ``[C, N]``."""
+class _Weights:
+    """Every weight by itself: magnitudes and how much each counts, ``[C, N]``."""
 
     values: Tensor
     counts: Tensor | None
+    qmax: Tensor
 
-    def errors(self, scale: Tensor, qmax: int) -> Tensor:
-        """Sum of squared errors of each row at each of its scales, ``[C, K]``."""
-        return torch.cat([self._errors(part.unsqueeze(2), qmax) for part in self._split(scale)], 1)
+    @property
+    def largest(self) -> Tensor:
+        return self.values.amax(1, keepdim=True)
 
-    def _errors(self, scale: Tensor, qmax: int) -> Tensor:
-        return self._sum(self._codes(scale, qmax).mul_(scale).sub_(self.values.unsqueeze(1)).square_())
+    def errors(self, scale: Tensor) -> Tensor:
+        return torch.cat([self._errors(part.unsqueeze(3)) for part in self._split(scale)], 2)
 
-    def least_squares(self, scale: Tensor, qmax: int) -> Tensor:
-        """Best scales for the codes that each of ``scale`` ``[C, K]`` gives; itself where all codes are 0."""
-        codes = self._codes(scale.unsqueeze(2), qmax)
+    def _errors(self, scale: Tensor) -> Tensor:
+        return self._sum(self._codes(scale).mul_(scale).sub_(self.values.unsqueeze(1)).square_())
+
+    def least_squares(self, scale: Tensor) -> Tensor:
+        codes = self._codes(scale.unsqueeze(3))
         squares, products = self._sum(codes.square()), self._sum(codes.mul_(self.values.unsqueeze(1)))
         return torch.where(squares > 0, products / squares, scale)
 
     def clipping_errors(self) -> Tensor:
-        """What clipping at each of ``SHARES`` costs on its own, ``[C, len(SHARES)]``, increasing."""
-        clip = SHARES * self.values.amax(1, keepdim=True)
-        beyond = (self.values.unsqueeze(1) - part.unsqueeze(2) for part in self._split(clip))
-        return torch.cat([self._sum(part.clamp_(min=0).square_()) for part in beyond], 1)
+        clip = (SHARES * self.largest).unsqueeze(0)
+        beyond = (self.values.unsqueeze(1) - part.unsqueeze(3) for part in self._split(clip))
+        return torch.cat([self._sum(part.clamp_(min=0).square_()) for part in beyond], 2).squeeze(0)
 
-    def _codes(self, scale: Tensor, qmax: int) -> Tensor:
-        """Of magnitudes at scales ``[C, K, 1]``, ``[C, K, N]``."""
-        return torch.mul(self.values.unsqueeze(1), 1 / scale).round_().clamp_(max=qmax)
+    def _codes(self, scale: Tensor) -> Tensor:
+        """Of magnitudes at scales ``[W, C, K, 1]``, ``[W, C, K, N]``."""
+        return torch.mul(self.values.unsqueeze(1), 1 / scale).round_().clamp_(max=self.qmax.unsqueeze(3))
 
     def _sum(self, terms: Tensor) -> Tensor:
-        return (terms if self.counts is None else terms.mul_(self.counts.unsqueeze(1))).sum(2)
+        return (terms if self.counts is None else terms.mul_(self.counts.unsqueeze(1))).sum(3)
 
     def _split(self, scale: Tensor) -> tuple[Tensor, ...]:
-        """``[C, K]`` in parts that together with the rows fit into a block."""
-        return torch.split(scale, max(1, BLOCK // self.values.numel()), 1)
+        """Into parts whose errors fit into a block."""
+        return torch.split(scale, max(1, BLOCK // (len(scale) * self.values.numel())), 2)
 
 
-def _search(rows: _Rows, clipping: Tensor, qmax: int, points: int) -> Tensor:
-    """Clipping point of least error of each row, ``[C]``; 0 where all weights are 0."""
-    largest = rows.values.amax(1, keepdim=True)
+@dataclass(frozen=True)
+class _Histogram:
+    """One row by suffix sums over its bins, each a point at its centre; a float's leading bits number them.
+
+    A weight has code k or more from the midpoint ``(k - 1/2) scale`` on, so ``sum(w q)`` is the sum, over midpoints, of
+    all weights beyond, and ``sum(q^2)`` that of their number times ``2 k - 1``.
+
+    Attributes:
+        largest: Magnitude, ``[1, 1]``.
+        lowest: Leading bits of the first bin.
+        beyond: Count, sum and sum of squares of the weights in a bin and all above, float64 ``[3, bins + 1]``.
+        qmax: Of the widths, ``[W, 1, 1]``.
+        width: Index of each midpoint's width, ``[M]``.
+        code: From it on, ``[M, 1]``.
+    """
+
+    largest: Tensor
+    lowest: int
+    beyond: Tensor
+    qmax: Tensor
+    width: Tensor
+    code: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, counts: Tensor | None, qmax: Tensor) -> "_Histogram":
+        """Of one row ``[1, N]``."""
+        largest = values.amax(1, keepdim=True)
+        highest = int(_leading_bits(largest))
+        lowest = max(0, highest - (OCTAVES << MANTISSA_BITS))
+        bins = highest - lowest + 1
+        held = torch.zeros(bins, dtype=torch.float64)
+        for start in range(0, values.shape[1], 16 * BLOCK):
+            part = slice(start, start + 16 * BLOCK)
+            number = _leading_bits(values[0, part]).sub_(lowest).clamp_(min=0)
+            held += torch.bincount(number, None if counts is None else counts[0, part], bins)
+        edges = (torch.arange(lowest, highest + 2, dtype=torch.int32) << DROPPED_BITS).view(torch.float32).double()
+        centres = (edges[:-1] + edges[1:]) / 2
+        sums = torch.stack([held, held * centres, held * centres.square()])
+        beyond = nn.functional.pad(sums.flip(1).cumsum(1).flip(1), (0, 1))
+        width = torch.arange(len(qmax)).repeat_interleave(qmax.flatten())
+        code = torch.cat([torch.arange(1, int(q) + 1) for q in qmax]).unsqueeze(1)
+        return cls(largest, lowest, beyond, qmax, width, code)
+
+    def errors(self, scale: Tensor) -> Tensor:
+        squares, products = self._sums(scale)
+        return self.beyond[2, 0] - scale * (2 * products - scale * squares)
+
+    def least_squares(self, scale: Tensor) -> Tensor:
+        squares, products = self._sums(scale)
+        return torch.where(squares > 0, products / squares, scale).float()
+
+    def clipping_errors(self) -> Tensor:
+        clip = SHARES * self.largest
+        count, total, squares = self.beyond[:, self._first_bin(clip)]
+        return squares - clip * (2 * total - clip * count)
+
+    def _sums(self, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """``sum(q^2)`` and ``sum(w q)``, float64 ``[W, 1, K]``."""
+        bins = self._first_bin(scale[self.width, 0] * (self.code - 0.5))  # [M, K]
+        counts, totals = self.beyond[0].take(bins), self.beyond[1].take(bins)
+        zeros = torch.zeros(len(self.qmax), bins.shape[1], dtype=torch.float64)
+        squares = zeros.index_add(0, self.width, counts * (2 * self.code - 1))
+        return squares.unsqueeze(1), zeros.index_add(0, self.width, totals).unsqueeze(1)
+
+    def _first_bin(self, values: Tensor) -> Tensor:
+        """Of those whose centres lie above."""
+        centred: Tensor = (values.view(torch.int32) + (1 << DROPPED_BITS - 1)) >> DROPPED_BITS
+        return centred.sub_(self.lowest).clamp_(0, self.beyond.shape[1] - 1).long()
+
+
+def _leading_bits(values: Tensor) -> Tensor:
+    """Exponent and first bits of the mantissa of float32 magnitudes: integers in the order of the values."""
+    bits: Tensor = values.view(torch.int32) >> DROPPED_BITS
+    return bits
+
+
+def _search(rows: _Rows, points: int) -> Tensor:
+    """Clipping point of least error of each width and row, ``[W, C]``; 0 where all weights are 0."""
+    largest, qmax = rows.largest, rows.qmax
     full = torch.where(largest > 0, largest, torch.ones_like(largest)) / qmax
-    bound = rows.errors(full * ROUGH, qmax).amin(1, keepdim=True)
-    excluded = (clipping < bound).sum(1).clamp(max=len(SHARES) - 1)
-    lowest = full * SHARES[excluded].unsqueeze(1)
-    highest = full * (qmax / (qmax - 0.5) if qmax > 1 else 1)  # the last at which the largest weight has code qmax
+    bound = rows.errors(full * ROUGH).amin(2, keepdim=True)
+    excluded = (rows.clipping_errors() < bound).sum(2).clamp(max=len(SHARES) - 1)
+    lowest = full * SHARES[excluded].unsqueeze(2)
+    highest = full * torch.where(
+        qmax > 1, qmax / (qmax - 0.5), 1.0
+    )  # the last at which the largest weight has code qmax
     spacing = (lowest / highest).log() / (points - 1)
     scale = highest * (spacing * torch.arange(points)).exp()
-    error = rows.errors(scale, qmax)
+    error = rows.errors(scale)
     for _ in range(2):
         scale, error = _best(scale, error, 3)
         spacing = spacing / 4
-        neighbours = scale.unsqueeze(2) * (spacing.unsqueeze(2) * torch.tensor([-2, -1, 1, 2])).exp()
-        scale, error = _with(rows, qmax, scale, error, neighbours.flatten(1))
+        neighbours = scale.unsqueeze(3) * (spacing.unsqueeze(3) * torch.tensor([-2, -1, 1, 2])).exp()
+        scale, error = _with(rows, scale, error, neighbours.flatten(2))
     scale, error = _best(scale, error, 3)
-    scale, error = _with(rows, qmax, scale, error, rows.least_squares(scale, qmax))
-    return torch.where(largest > 0, _best(scale, error, 1)[0] * qmax, largest).squeeze(1)
+    scale, error = _with(rows, scale, error, rows.least_squares(scale))
+    return torch.where(largest > 0, _best(scale, error, 1)[0] * qmax, largest).squeeze(2)
 
 
 def _best(scale: Tensor, error: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    order = error.topk(count, 1, largest=False).indices
-    return scale.gather(1, order), error.gather(1, order)
+    order = error.topk(count, 2, largest=False).indices
+    return scale.gather(2, order), error.gather(2, order)
 
 
-def _with(rows: _Rows, qmax: int, scale: Tensor, error: Tensor, more: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.cat([scale, more], 1), torch.cat([error, rows.errors(more, qmax)], 1)
-
-
-def _histogram(row: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Counts and sums of one row's magnitudes, float64 ``[BINS]`` each, in bins as wide as the root of their value."""
-    counted, total = torch.zeros(BINS, dtype=torch.float64), torch.zeros(BINS, dtype=torch.float64)
-    factor = BINS**2 * (1 - 2**-20) / (float(row.max()) or 1.0)
-    for start in range(0, len(row), BLOCK):
-        part = slice(start, start + BLOCK)
-        values, weights = row[part], None if counts is None else counts[part]
-        bins = values.mul(factor).sqrt_().long()
-        counted += torch.bincount(bins, weights, BINS)
-        total += torch.bincount(bins, values if weights is None else values * weights, BINS)
-    return counted, total
-
-
-def _pooled(counted: Tensor, total: Tensor, factor: int) -> _Rows:
-    """Means and counts of ``factor`` neighbouring bins each, empty ones left out."""
-    counted, total = counted.view(-1, factor).sum(1), total.view(-1, factor).sum(1)
-    kept = counted > 0
-    return _Rows((total[kept] / counted[kept]).float().unsqueeze(0), counted[kept].float().unsqueeze(0))
+def _with(rows: _Rows, scale: Tensor, error: Tensor, more: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.cat([scale, more], 2), torch.cat([error, rows.errors(more)], 2)
