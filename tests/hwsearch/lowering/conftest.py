@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from cost_models import BitConfig, Precision
 from cost_models.tvm.runner import LocalRunner
-from cost_models.tvm.tuner import isa_of
-from cost_models.tvm.variants import untuned
+from cost_models.tvm.untuned import untuned
 from hwsearch.evaluate import FakeQuantNetwork
 from hwsearch.graph import Network, capture
 from hwsearch.lowering import IntegerNetwork, input_codes, lower, run
@@ -165,7 +164,7 @@ def assert_compiled_exactly(integers: IntegerNetwork, images: np.ndarray, requan
 def compiled_here(integers: IntegerNetwork, requantization: str) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
     """Machine code for this machine, as a function from stored inputs to logits."""
     runner = LocalRunner.host()
-    return compile_network(integers, requantization, untuned(isa_of(runner.target)), runner).loaded()
+    return compile_network(integers, requantization, untuned(runner.target), runner).loaded()
 
 
 @pytest.fixture
