@@ -167,14 +167,3 @@ def constants(
     taken_off = best.isa.activation_offset * weight.sum((1, 2, 3), dtype=np.int64)
     parameters = best.epilogue.pack(bias + taken_off, outputs, residual, best.alignment)
     return {"parameters": parameters, **pack(best, weight)}
-
-
-def untuned(isa: Isa) -> Callable[[Convolution, Epilogue, Precision], LayerKernel]:
-    """Choose kernels without measuring, for a machine that is not at hand: narrowest storage, most promising tiling."""
-
-    def choose(shape: Convolution, epilogue: Epilogue, precision: Precision) -> LayerKernel:
-        exact = [variant for variant in variants(shape, epilogue, isa) if variant.computes(precision)]
-        narrowest = min(exact, key=lambda variant: (variant.weight_bits, variant.activation_bits))
-        return candidates(narrowest, shape, epilogue, isa, 1)[0]
-
-    return choose

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from cost_models import BitConfig, Precision
 from cost_models.tvm.runner import LocalRunner
-from cost_models.tvm.tuner import isa_of
-from cost_models.tvm.variants import untuned
+from cost_models.tvm.untuned import untuned
 from hwsearch.evaluate import FakeQuantNetwork
 from hwsearch.graph import Network, capture
 from hwsearch.lowering import IntegerNetwork, input_codes, lower, run
@@ -157,10 +156,20 @@ def assert_executable(integers: IntegerNetwork) -> None:
 
 def assert_compiled_exactly(integers: IntegerNetwork, images: np.ndarray, requantization: str) -> None:
     """Machine code for this machine gives the integers that numpy does, bit for bit."""
-    runner = LocalRunner.host()
     codes = input_codes(integers, images)
-    compiled = compile_network(integers, requantization, untuned(isa_of(runner.target)), runner)
-    np.testing.assert_array_equal(compiled.loaded()(codes), run(integers, codes, requantization))
+    found = compiled_here(integers, requantization)(codes)
+    np.testing.assert_array_equal(found, run(integers, codes, requantization))
+
+
+def compiled_here(integers: IntegerNetwork, requantization: str) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """Machine code for this machine, as a function from stored inputs to logits."""
+    runner = LocalRunner.host()
+    return compile_network(integers, requantization, untuned(runner.target), runner).loaded()
+
+
+@pytest.fixture
+def compiled() -> Callable[..., Callable[[Mapping[str, np.ndarray]], np.ndarray]]:
+    return compiled_here
 
 
 @pytest.fixture
