@@ -11,7 +11,8 @@ from optuna.samplers import BaseSampler
 
 from cost_models import CostModel, LayerSpec, Measuring, NetworkSpec, Precision, load_device
 from hwsearch.cli.hydra_app import conf_dir
-from hwsearch.cli.schema import EvaluateConfig, ProfileConfig, SearchConfig
+from hwsearch.cli.schema import EvaluateConfig, ProfileConfig, QuantizerConfig, SearchConfig
+from hwsearch.quantize import LayerQuantizer, Reconstruction
 from hwsearch.search import check_objectives
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -67,9 +68,12 @@ def test_every_sampler_takes_a_seed(name):
 
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "quantizer"])
-def test_every_quantizer_is_a_pair_of_functions(name):
-    quantizer = composed(f"quantizer={name}")["quantizer"]
-    assert all(callable(instantiate(quantizer[kind])) for kind in ("weights", "activations"))
+def test_every_quantizer_can_be_built(name):
+    quantizer = QuantizerConfig.model_validate(composed(f"quantizer={name}")["quantizer"])
+    LayerQuantizer(instantiate(quantizer.weights), **instantiate(quantizer.method()))
+    assert callable(instantiate(quantizer.activations))
+    if quantizer.reconstruction:
+        assert instantiate(quantizer.reconstruction) == Reconstruction()
 
 
 def test_evaluate_composes():

@@ -36,9 +36,20 @@ class QuantizerConfig(_Strict):
     """``conf/quantizer``."""
 
     name: str
-    granularity: Literal["per_channel", "per_tensor"]
+    granularity: Literal["per_tensor", "per_channel", "per_group"]
+    group_size: PositiveInt
+    hessian_weighted: bool
+    four_levels: bool
     weights: dict[str, Any]
+    codebook: dict[str, Any]
+    rounding: dict[str, Any]
+    corrections: list[dict[str, Any]]
+    reconstruction: dict[str, Any] | None
     activations: dict[str, Any]
+
+    def method(self) -> dict[str, Any]:
+        """What :func:`hwsearch.quantize.build_database` takes besides the range estimator; parts are to be built."""
+        return self.model_dump(exclude={"name", "weights", "reconstruction", "activations"})
 
 
 class OverrideConfig(_Strict):
@@ -86,6 +97,7 @@ class ConstraintsConfig(_Strict):
     """``constraints``: bounds by measure."""
 
     top1: float | None
+    kl: float | None
     latency_s: float | None
     energy_j: float | None
     size_bytes: float | None

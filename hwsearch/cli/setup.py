@@ -15,7 +15,7 @@ from hwsearch.data import Batches, Dataset, Preprocess
 from hwsearch.graph import Network, capture
 from hwsearch.networks import load_checkpoint
 from hwsearch.progress import STDERR
-from hwsearch.quantize import ActivationRanges, LayerDatabase, build_database, calibrate
+from hwsearch.quantize import ActivationRanges, LayerDatabase, Reconstruction, build_database, calibrate
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class Task:
     def batches(self, indices: Any = slice(None)) -> Batches:
         """Labelled images, all or those at ``indices``."""
         return Batches(self.data.inputs[indices], self.data.labels[indices], self.preprocess, self.batch_size)
+
+    @property
+    def calibration(self) -> Batches:
+        """Calibration images; their labels, which nobody knows, are 0."""
+        images = self.data.calibration
+        return Batches(images, np.zeros(len(images), dtype=np.int64), self.preprocess, self.batch_size)
 
 
 def build(target: dict[str, Any], **arguments: Any) -> Any:
@@ -92,17 +98,21 @@ def _check_classes(task: Task, model: ModelConfig) -> None:
 
 def layer_database(config: TaskConfig, task: Task) -> LayerDatabase:
     """Every layer quantized at every width."""
-    cache = Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")
-    return build_database(
+    quantizer = config.quantizer
+    cache_dir = (Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")) / "layers"
+    database = build_database(
         task.network,
-        build(config.quantizer.weights),
-        granularity=config.quantizer.granularity,
-        cache_dir=cache / "layers",
+        build(quantizer.weights),
+        calibration=task.calibration,
+        cache_dir=cache_dir,
+        **build(quantizer.method()),
     )
+    if quantizer.reconstruction is None:
+        return database
+    reconstruct: Reconstruction = build(quantizer.reconstruction)
+    return reconstruct(task.network, database, activation_ranges(config, task), task.calibration, cache_dir)
 
 
 def activation_ranges(config: TaskConfig, task: Task) -> ActivationRanges:
     """The range of every tensor at every width, estimated on the calibration images."""
-    images = task.data.calibration
-    calibration = Batches(images, np.zeros(len(images), dtype=np.int64), task.preprocess, task.batch_size)
-    return calibrate(task.network, calibration, build(config.quantizer.activations), device=config.device)
+    return calibrate(task.network, task.calibration, build(config.quantizer.activations), device=config.device)

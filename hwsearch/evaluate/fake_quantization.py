@@ -11,27 +11,19 @@ from cost_models import FLOAT, FLOAT_BITS, BitConfig, Precision
 from hwsearch.evaluate.bit_config import check_config
 from hwsearch.graph import Network
 from hwsearch.graph.network import parameter
-from hwsearch.quantize import ActivationGrid, ActivationRanges, LayerDatabase, look_up, quantize_bias
+from hwsearch.quantize import OTHER_BITS, ActivationGrid, ActivationRanges, LayerDatabase, look_up, quantize_bias
 
-OTHER_BITS = 8
-"""Width of tensors that no layer reads: residual sums, pooled values."""
+__all__ = ["OTHER_BITS", "ActivationQuantizer", "FakeQuantNetwork"]
 
 
 class ActivationQuantizer(nn.Module):
-    """Saturating affine quantization ``q = clamp(round(x / S) + Z)``, ties to even; passes floats while it has no grid.
-
-    Four vectorized passes: ``torch.fake_quantize_per_tensor_affine`` takes over ten times as long on a CPU
-    (``benchmarks/fake_quantization.py``).
-    """
+    """Quantizes a tensor; passes floats while it has no grid."""
 
     grid: ActivationGrid | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize ``x`` of any shape."""
-        if self.grid is None:
-            return x
-        scale, zero_point, qmax = self.grid.scale, self.grid.zero_point, self.grid.qmax
-        return x.div(scale).round_().clamp_(-zero_point, qmax - zero_point).mul_(scale)
+        return x if self.grid is None else self.grid.quantize(x)
 
 
 class FakeQuantNetwork:

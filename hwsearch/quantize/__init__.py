@@ -2,7 +2,7 @@
 
 from hwsearch.quantize.aciq import aciq
 from hwsearch.quantize.adaround import adaround
-from hwsearch.quantize.calibrate import ACTIVATION_BITS, ActivationRanges, calibrate, ranges_table
+from hwsearch.quantize.calibrate import ACTIVATION_BITS, OTHER_BITS, ActivationRanges, calibrate, ranges_table
 from hwsearch.quantize.codebook import Codebook, lloyd_max, power_codebook
 from hwsearch.quantize.correction import Correction, least_squares, match_deviation, output_mean
 from hwsearch.quantize.database import WEIGHT_BITS, WEIGHT_FORMATS, LayerDatabase, build_database, look_up
@@ -24,6 +24,7 @@ from hwsearch.quantize.moments import InputMoments, Moments, input_moments
 from hwsearch.quantize.mse import affine_mse, mse
 from hwsearch.quantize.octav import octav
 from hwsearch.quantize.range import Range, RangeEstimator, minmax, percentile
+from hwsearch.quantize.reconstruction import Reconstruction
 from hwsearch.quantize.requant import mse_grid, requant, weight_mse
 from hwsearch.quantize.requant_global import global_ranges, requant_global
 from hwsearch.quantize.rounding import Rounding, nearest
@@ -31,6 +32,7 @@ from hwsearch.quantize.squant import squant
 
 __all__ = [
     "ACTIVATION_BITS",
+    "OTHER_BITS",
     "WEIGHT_BITS",
     "WEIGHT_FORMATS",
     "ActivationGrid",
@@ -44,6 +46,7 @@ __all__ = [
     "QuantizedWeight",
     "Range",
     "RangeEstimator",
+    "Reconstruction",
     "Rounding",
     "aciq",
     "activation_grid",

@@ -48,7 +48,7 @@ class LayerCache:
         """The entry of some parts (text, numbers, tensors; the first is the float weights), made if it is not there."""
         if not self._folder:
             return make()
-        path = self._folder / f"{_digest(self._prefix, parts)}.safetensors"
+        path = self._folder / f"{digest(self._prefix, parts)}.safetensors"
         entry = None
         try:
             entry = _read(path, parts[0])
@@ -72,18 +72,19 @@ def fingerprint_batches(network: Network, batches: Iterable[Any] | None) -> str:
     if batches is None:
         return ""
     inputs = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
-    return _digest(network.fingerprint, inputs)
+    return digest(network.fingerprint, inputs)
 
 
-def _digest(prefix: str, parts: Iterable[Any]) -> str:
-    digest = hashlib.sha256(prefix.encode())
+def digest(prefix: str, parts: Iterable[Any]) -> str:
+    """SHA-256 of text, numbers and tensors, in hexadecimal."""
+    found = hashlib.sha256(prefix.encode())
     for part in parts:
         if isinstance(part, Tensor):
-            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-            digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+            found.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            found.update(part.detach().cpu().contiguous().numpy().tobytes())
         else:
-            digest.update(f"{part!r} ".encode())
-    return digest.hexdigest()
+            found.update(f"{part!r} ".encode())
+    return found.hexdigest()
 
 
 def _identity(method: Any) -> str | None:

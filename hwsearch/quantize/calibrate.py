@@ -19,6 +19,9 @@ from hwsearch.quantize.range import RangeEstimator
 
 ACTIVATION_BITS = (2, 3, 4, 5, 6, 7, 8)
 
+OTHER_BITS = 8
+"""Width of tensors that no layer reads: residual sums, pooled values."""
+
 COUNTABLE = 2**24
 """torch.histc counts in float32, which holds every integer up to here."""
 

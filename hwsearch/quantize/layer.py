@@ -30,6 +30,7 @@ class LayerQuantizer:
         group_size: Most weights of a group; the largest divisor of a channel's weights up to here is taken.
         hessian_weighted: Whether the estimator weighs squared errors by the mean square of the input they multiply.
         codebook: Chooses the levels of ``weight_format="codebook"``.
+        four_levels: Whether 2-bit weights have the codebook's four levels in either format; a narrow grid has three.
         rounding: Chooses the codes.
         corrections: Applied to the codes in this order.
     """
@@ -39,6 +40,7 @@ class LayerQuantizer:
     group_size: int = 64
     hessian_weighted: bool = False
     codebook: Codebook = power_codebook
+    four_levels: bool = False
     rounding: Rounding = nearest
     corrections: Sequence[Correction] = ()
 
@@ -55,11 +57,12 @@ class LayerQuantizer:
         levels = uniform_levels(bits)
         clip = self.estimator(rows, bits, importance).clip
         scale = weight_scale(clip, int(levels[-1]))
-        if weight_format == "codebook":
+        coded = weight_format == "codebook" or (self.four_levels and bits == 2)
+        if coded:
             levels, scale = self.codebook(rows, clip, bits)
         scale = scale.view(len(weight), -1) if self.granularity == "per_group" else scale
         codes = self.rounding(in_steps(weight, scale), levels, moments)
-        table = levels if weight_format == "codebook" else None
+        table = levels if coded else None
         quantized = QuantizedWeight(codes.to(torch.int8), scale, table)
         for correction in self.corrections:
             quantized = correction(weight, quantized, moments)
