@@ -1,8 +1,10 @@
-"""A small kernel for the tests of drivers, measurement and caches; kernels run on an emulated Arm CPU."""
+"""A small kernel for the tests of drivers, measurement and caches; kernels run on emulated CPUs."""
 
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,33 @@ from cost_models.tvm import driver
 from cost_models.tvm.target import Target
 
 Array = NDArray[Any]
-RunAarch64 = Callable[..., list[Array]]
+RunEmulated = Callable[..., list[Array]]
 DotKernel = Callable[[int, int], tvm.tirx.PrimFunc]
 
-TRIPLE = "aarch64-linux-gnu"
-LINKER, EMULATOR = f"{TRIPLE}-gcc", "qemu-aarch64"
+
+@dataclass(frozen=True)
+class Machine:
+    """An emulated CPU: LLVM's name of its system, Debian's of its linker's package, qemu's of the CPU."""
+
+    target: Target
+    linker: str
+    emulator: str
+    cpu: str = "max"
+
+
+MACHINES = {
+    "aarch64": Machine(Target("aarch64-linux-gnu", "cortex-a76"), "aarch64-linux-gnu", "qemu-aarch64"),
+    "riscv64": Machine(
+        Target("riscv64-linux-gnu", "generic-rv64", ("+m", "+a", "+f", "+d", "+c"), "lp64d"),
+        "riscv64-linux-gnu",
+        "qemu-riscv64",
+        "rv64",
+    ),
+    # A Cortex-M has no Linux; its instructions are a part of what Arm's emulated user mode runs.
+    "cortex_m": Machine(
+        Target("thumbv7em-linux-gnueabihf", "cortex-m7", mfloat_abi="hard"), "arm-linux-gnueabihf", "qemu-arm"
+    ),
+}
 DLPACK_CODES = {"i": 0, "u": 1, "f": 2}
 
 
@@ -49,33 +73,49 @@ def _dot(outputs: int, inputs: int) -> tvm.tirx.PrimFunc:
 
 
 @pytest.fixture(scope="session")
-def run_aarch64(tmp_path_factory: pytest.TempPathFactory) -> RunAarch64:
+def run_emulated(tmp_path_factory: pytest.TempPathFactory) -> RunEmulated:
     """Runs a kernel on a CPU that qemu emulates.
 
-    Takes a private PrimFunc, an array per pointer and, where it matters, LLVM's ``mcpu`` and ``mattr`` to compile for
-    and qemu's ``cpu`` to run on; returns the arrays as the kernel left them.
+    Takes the name of a machine, a private PrimFunc, an array per pointer and, where it matters, LLVM's ``mcpu`` and
+    ``mattr`` to compile for and qemu's ``cpu`` to run on; returns the arrays as the kernel left them.
     """
-    for program in (LINKER, EMULATOR):
-        if not shutil.which(program):
-            pytest.skip(f"needs {program}: apt-get install qemu-user gcc-aarch64-linux-gnu")
-    folder = tmp_path_factory.mktemp("aarch64")
-    harness = folder / "harness.o"
-    _call(LINKER, "-c", Path(__file__).with_name("harness.c"), "-I", tvm_ffi.libinfo.find_include_path(), "-o", harness)
+    folder = tmp_path_factory.mktemp("emulated")
+
+    @cache
+    def harness(linker: str) -> Path:
+        compiled = folder / f"{linker}.o"
+        source = Path(__file__).with_name("harness.c")
+        _call(linker, "-c", source, "-I", tvm_ffi.libinfo.find_include_path(), "-o", compiled)
+        return compiled
 
     def run(
+        name: str,
         kernel: tvm.tirx.PrimFunc,
         arrays: Sequence[Array],
         *,
-        mcpu: str = "cortex-a76",
-        mattr: tuple[str, ...] = (),
-        cpu: str = "max",
+        cpu: str | None = None,
+        **options: Any,
     ) -> list[Array]:
-        executable = driver.compile(driver.standalone(kernel), Target(TRIPLE, mcpu, mattr).attributes)
-        code, program = folder / "kernel.o", folder / "program"
+        machine = MACHINES[name]
+        linker = f"{machine.linker}-gcc"
+        for program in (linker, machine.emulator):
+            if not shutil.which(program):
+                pytest.skip(f"needs {program}: apt-get install qemu-user gcc-{machine.linker}")
+        executable = driver.compile(driver.standalone(kernel), replace(machine.target, **options).attributes)
+        code, binary = folder / "kernel.o", folder / "program"
         executable.mod.write_to_file(str(code))
-        _call(LINKER, "-static", harness, code, "-o", program)
+        # Linkers refuse to mix the profiles of Cortex-M and of Linux on Arm, which this section names.
+        _call(f"{machine.linker}-objcopy", "--remove-section", ".ARM.attributes", code)
+        _call(linker, "-static", harness(linker), code, "-o", binary)
         types = [f"{DLPACK_CODES[a.dtype.kind]}:{8 * a.itemsize}:{a.size}" for a in arrays]
-        data = _call(EMULATOR, "-cpu", cpu, program, *types, input=b"".join(a.tobytes() for a in arrays))
+        data = _call(
+            machine.emulator,
+            "-cpu",
+            cpu or machine.cpu,
+            binary,
+            *types,
+            input=b"".join(map(np.ndarray.tobytes, arrays)),
+        )
         ends = np.cumsum([array.nbytes for array in arrays])[:-1]
         parts = np.split(np.frombuffer(data, np.uint8), ends)
         return [part.view(a.dtype).reshape(a.shape) for part, a in zip(parts, arrays, strict=True)]

@@ -1,4 +1,4 @@
-"""Kernels cross-compiled for Arm and run under emulation."""
+"""Kernels cross-compiled for Arm and RISC-V and run under emulation."""
 
 import numpy as np
 import pytest
@@ -21,48 +21,50 @@ from cost_models.tvm.reference import SHIFTS, STEPS, reference_kernel, seeds
         {"mcpu": "neoverse-n2", "mattr": ("+i8mm",)},
     ],
 )
-def test_a_kernel_computes_the_same_on_every_arm_cpu(run_aarch64, dot, options) -> None:
+def test_a_kernel_computes_the_same_on_every_arm_cpu(run_emulated, dot, options) -> None:
     generator = np.random.default_rng(0)
     a = generator.integers(0, 256, 300, dtype=np.uint8)
     w = generator.integers(-128, 128, (7, 300), dtype=np.int8)
-    same_a, same_w, out = run_aarch64(dot(7, 300), [a, w, np.zeros(7, np.int32)], **options)
+    same_a, same_w, out = run_emulated("aarch64", dot(7, 300), [a, w, np.zeros(7, np.int32)], **options)
     assert np.array_equal(same_a, a)
     assert np.array_equal(same_w, w)
     assert np.array_equal(out, w.astype(np.int32) @ a)
 
 
-def test_vectors_wider_than_the_cpus_are_split(run_aarch64) -> None:
+def test_vectors_wider_than_the_cpus_are_split(run_emulated) -> None:
     expected = seeds()
     for _ in range(STEPS):
         for shift in SHIFTS:
             expected ^= expected << np.uint32(shift) if shift > 0 else expected >> np.uint32(-shift)
-    (state,) = run_aarch64(reference_kernel(), [seeds()])
+    (state,) = run_emulated("aarch64", reference_kernel(), [seeds()])
     assert np.array_equal(state, expected)
 
 
-def test_an_instruction_that_the_cpu_lacks_is_noticed(run_aarch64, dot) -> None:
+def test_an_instruction_that_the_cpu_lacks_is_noticed(run_emulated, dot) -> None:
     arrays = [np.zeros(300, np.uint8), np.zeros((7, 300), np.int8), np.zeros(7, np.int32)]
     with pytest.raises(RuntimeError, match="qemu-aarch64 ended with"):
-        run_aarch64(dot(7, 300), arrays, mcpu="neoverse-n2", cpu="cortex-a53")
+        run_emulated("aarch64", dot(7, 300), arrays, mcpu="neoverse-n2", cpu="cortex-a53")
 
 
-def test_wrong_arguments_are_reported(run_aarch64, dot) -> None:
+def test_wrong_arguments_are_reported(run_emulated, dot) -> None:
     arrays = [np.zeros(301, np.uint8), np.zeros((7, 300), np.int8), np.zeros(7, np.int32)]
     with pytest.raises(RuntimeError, match=r"ended with 1: .*a\.shape\[0\]"):
-        run_aarch64(dot(7, 300), arrays)
+        run_emulated("aarch64", dot(7, 300), arrays)
 
 
 @pytest.mark.parametrize(
-    ("isa", "options"),
+    ("machine", "isa", "options"),
     [
-        ("portable", {"mcpu": "cortex-a53", "cpu": "cortex-a53"}),
-        ("dotprod", {"mcpu": "cortex-a76", "cpu": "cortex-a76"}),
-        ("i8mm", {"mcpu": "neoverse-n1", "mattr": ("+i8mm",)}),
+        ("aarch64", "portable", {"mcpu": "cortex-a53", "cpu": "cortex-a53"}),
+        ("aarch64", "dotprod", {"mcpu": "cortex-a76", "cpu": "cortex-a76"}),
+        ("aarch64", "i8mm", {"mcpu": "neoverse-n1", "mattr": ("+i8mm",)}),
+        ("riscv64", "portable", {}),
+        ("cortex_m", "portable", {}),
     ],
 )
 @pytest.mark.parametrize("requantization", ["float32", "fixed_point"])
 @pytest.mark.parametrize(("groups", "bits"), [(1, 8), (1, 4), (24, 8)])
-def test_convolutions_are_exact_on_arm(run_aarch64, isa, options, requantization, groups, bits) -> None:
+def test_convolutions_are_exact(run_emulated, machine, isa, options, requantization, groups, bits) -> None:
     channels = 24
     out_channels = channels if groups > 1 else 20
     image, out = Image(5, 6, channels, ring=(1, 1, 1, 1)), Image(5, 6, out_channels)
@@ -88,6 +90,6 @@ def test_convolutions_are_exact_on_arm(run_aarch64, isa, options, requantization
         "parameters": epilogue.pack(bias + offset, [output], None, kernel.alignment),
     }
     arrays = [given.get(name, np.zeros(size, dtype)) for name, dtype, size in kernel.pointers()]
-    result = run_aarch64(kernel.build("kernel"), arrays, **options)[-1].reshape(out.stored)
+    result = run_emulated(machine, kernel.build("kernel"), arrays, **options)[-1].reshape(out.stored)
     expected = output.bounds.saturate(requantize(accumulator, output.scale, requantization))
     assert np.array_equal(result[..., :out_channels], expected)
