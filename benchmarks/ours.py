@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,7 @@ from cost_models.tvm.variants import Variant
 from hwsearch.lowering import IntegerNetwork
 from hwsearch.lowering.compiled import compile_network
 
-EVERY_WIDTH = tuple(range(1, 9))
-
-DEVICE = TvmCpu(name="this machine", weight_bits=EVERY_WIDTH, activation_bits=EVERY_WIDTH)
-TUNER = DEVICE.tuner
+TUNER = TvmCpu(name="this machine").tuner
 QUICK_TUNER = replace(TUNER, procedure=Procedure(rounds=2, samples=5), budget_s=0.5, tiles=3)
 
 
@@ -98,8 +96,17 @@ def network_engine(network: IntegerNetwork) -> Engine:
 
 def predicted_s(network: NetworkSpec, config: BitConfig) -> float:
     """Latency as the cost model has it: the sum of measured layers and other operators."""
-    layers = sum(DEVICE.layer_cost(layer, config[layer.name]).latency_s for layer in network.layers)
-    return layers + DEVICE.network_cost(network, config).latency_s
+    device = _device(frozenset(config.values()))
+    layers = sum(device.layer_cost(layer, config[layer.name]).latency_s for layer in network.layers)
+    return layers + device.network_cost(network, config).latency_s
+
+
+@cache
+def _device(precisions: frozenset[Precision]) -> TvmCpu:
+    """This machine, which measures no more than it is asked for."""
+    widths = zip(*((p.weight_bits, p.activation_bits) for p in precisions), strict=True)
+    weight_bits, activation_bits = (tuple(sorted(set(bits))) for bits in widths)
+    return TvmCpu(name="this machine", weight_bits=weight_bits, activation_bits=activation_bits)
 
 
 def _engine(executable: Any, arrays: Sequence[NDArray[Any]]) -> Engine:

@@ -109,7 +109,7 @@ class Tuner:
         """The fastest kernel that computes a layer exactly, whatever else its epilogue does."""
         flat_shape, flat_epilogue = flattened(shape, epilogue)
         alike = canonical(shape, epilogue.requantization)
-        timed = self.tune(*(flattened(*alike) if flat_shape != shape else alike))
+        timed = self.tune(*(flattened(*alike) if flat_shape != shape else alike), [precision])
         best = fastest_of(timed, precision)
         return replace(timed[best].kernel, shape=flat_shape, epilogue=flat_epilogue)
 
