@@ -25,6 +25,7 @@ from hwsearch.report import render_pareto
 from hwsearch.run_folder import RunInfo, layers_table, versions, write_csv, write_json, write_run, write_yaml
 from hwsearch.search import (
     Constraint,
+    Judgement,
     SearchSpace,
     build_space,
     check_known,
@@ -123,7 +124,7 @@ def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, ru
     study = search_precisions(
         space,
         plan.price,
-        lambda precisions: judged(precisions, search_split).top1,
+        lambda precisions, hopeless: _judgement(judged(precisions, search_split)),
         objectives=objectives,
         constraints=plan.constraints,
         reference_point=reference,
@@ -153,6 +154,10 @@ def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, ru
     precisions = precisions_table(study, space)
     write_run(run_dir, info, trials=trials, precisions=precisions, pareto=pareto, costs=plan.costs)
     _report(trials, pareto, plan, run_dir)
+
+
+def _judgement(found: Accuracy) -> Judgement:
+    return Judgement({"top1": found.top1}, found.n)
 
 
 def _uniform8_costs(plan: _Search) -> dict[str, float]:
@@ -201,7 +206,7 @@ def _report(trials: pd.DataFrame, pareto: pd.DataFrame, plan: _Search, run_dir: 
 
 def _nearest(trials: pd.DataFrame, constraints: tuple[Constraint, ...]) -> str:
     """Which trial comes nearest to the bounds that no trial meets."""
-    complete = trials[trials["state"] == "complete"]
+    complete = trials[trials["state"].isin(["complete", "dropped"])]
     # Each violation is relative to its bound, so they add up.
     excess = sum(complete[c.measure].map(c.violation).clip(lower=0) for c in constraints)
     nearest = complete.assign(excess=excess).sort_values("excess", kind="stable").iloc[0]

@@ -1,14 +1,9 @@
 """Optuna search over per-layer precisions; knows shapes, bits and costs, but no torch."""
 
+from hwsearch.search.encoding import config_of
 from hwsearch.search.judgement import Judge, Judgement, Key, Proposer
-from hwsearch.search.loop import (
-    check_n_trials,
-    complete_trials,
-    config_of,
-    judged_configs,
-    search_definition,
-    search_precisions,
-)
+from hwsearch.search.ledger import complete_trials, judged_configs
+from hwsearch.search.loop import check_n_trials, search_definition, search_precisions
 from hwsearch.search.objectives import (
     MEASURES,
     Constraint,

@@ -10,7 +10,7 @@ import pytest
 
 from cost_models import BitConfig, CostModel, LayerSpec, NetworkSpec, load_device
 from hwsearch.costs import cost_table, pricing
-from hwsearch.search import SearchSpace, build_space, canonical
+from hwsearch.search import Judgement, SearchSpace, build_space, canonical
 
 HARDWARE = Path(__file__).parents[3] / "conf" / "hardware"
 LAYERS = (
@@ -23,17 +23,17 @@ SENSITIVITY = {"conv1": 4.0, "block.conv": 1.0, "fc": 2.0}
 
 
 class Judge:
-    """``evaluate`` of a search; ``interrupt_at`` is the call, from 1, that a user interrupts."""
+    """Judges candidates; ``interrupt_at`` is the call, from 1, that a user interrupts."""
 
     def __init__(self, interrupt_at: int | None = None) -> None:
         self.calls: Counter[object] = Counter()
         self.interrupt_at = interrupt_at
 
-    def __call__(self, config: BitConfig) -> float:
+    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
         self.calls[canonical(config)] += 1
         if self.calls.total() == self.interrupt_at:
             raise KeyboardInterrupt
-        return self.top1(config)
+        return Judgement({"top1": self.top1(config)}, n=1000)
 
     @staticmethod
     def top1(config: BitConfig) -> float:
