@@ -1,4 +1,4 @@
-"""The command line: ``hwsearch search | evaluate | profile | compare | export | devices | list``."""
+"""The command line: ``hwsearch search | evaluate | train | profile | compare | export | devices | list``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +37,16 @@ def evaluate(context: typer.Context) -> None:
     from hwsearch.cli.schema import EvaluateConfig
 
     run_configured("evaluate", "evaluate", EvaluateConfig, evaluate_command, context.args)
+
+
+@app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
+def train(context: typer.Context) -> None:
+    """Train a network, or go on with a training that was stopped. See [bold]hwsearch train --help[/]."""
+    from hwsearch.cli.hydra_app import run_configured
+    from hwsearch.cli.schema import TrainConfig
+    from hwsearch.cli.train import train_command
+
+    run_configured("train", "train", TrainConfig, train_command, context.args)
 
 
 @app.command(context_settings=HYDRA_COMMAND, add_help_option=False)

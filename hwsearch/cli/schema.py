@@ -28,7 +28,7 @@ class DataConfig(_Strict):
     loader: dict[str, Any]
     root: str | None
     split_seed: NonNegativeInt
-    calibration_images: PositiveInt
+    calibration_images: PositiveInt | None
     batch_size: PositiveInt
 
 
@@ -142,6 +142,31 @@ class EvaluateConfig(TaskConfig):
 
 
 class ProfileConfig(_Strict):
+class RecipeConfig(_Strict):
+    """``recipe`` of ``conf/train.yaml``: attributes of :class:`hwsearch.train.Recipe`."""
+
+    batch_size: PositiveInt
+    lr: float
+    decay: float
+    decay_at: list[float]
+    momentum: float
+    weight_decay: float
+    crop_padding: NonNegativeInt
+    flip: bool
+
+
+class TrainConfig(_Strict):
+    """``conf/train.yaml``."""
+
+    model: ModelConfig
+    data: DataConfig
+    epochs: PositiveInt
+    recipe: RecipeConfig
+    seed: NonNegativeInt
+    device: str
+    run_dir: str
+
+
     """``conf/profile.yaml``."""
 
     model: ModelConfig
