@@ -141,7 +141,6 @@ class EvaluateConfig(TaskConfig):
     trial: NonNegativeInt | None
 
 
-class ProfileConfig(_Strict):
 class RecipeConfig(_Strict):
     """``recipe`` of ``conf/train.yaml``: attributes of :class:`hwsearch.train.Recipe`."""
 
@@ -167,6 +166,7 @@ class TrainConfig(_Strict):
     run_dir: str
 
 
+class ProfileConfig(_Strict):
     """``conf/profile.yaml``."""
 
     model: ModelConfig

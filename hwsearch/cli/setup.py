@@ -53,10 +53,6 @@ def load_task(config: TaskConfig) -> Task:
     return task
 
 
-def load_network(config: ModelConfig) -> Network:
-    """Load weights and capture the network."""
-    return _captured(config, *load_module(config))
-
 def check_device(name: str) -> None:
     """Refuse a torch device that there is not."""
     try:
@@ -66,6 +62,10 @@ def check_device(name: str) -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name}: torch sees no CUDA device here; set device=cpu.")
 
+
+def load_network(config: ModelConfig) -> Network:
+    """Load weights and capture the network."""
+    return _captured(config, *load_module(config))
 
 
 def load_module(config: ModelConfig, seed: int = 0) -> tuple[nn.Module, Preprocess]:
