@@ -36,10 +36,11 @@ class QuantizerConfig(_Strict):
     """``conf/quantizer``."""
 
     name: str
+    equalization: dict[str, Any] | None
     granularity: Literal["per_tensor", "per_channel", "per_group"]
     group_size: PositiveInt
     hessian_weighted: bool
-    four_levels: bool
+    codebook_bits: list[int]
     weights: dict[str, Any]
     codebook: dict[str, Any]
     rounding: dict[str, Any]
@@ -49,7 +50,7 @@ class QuantizerConfig(_Strict):
 
     def method(self) -> dict[str, Any]:
         """What :func:`hwsearch.quantize.build_database` takes besides the range estimator; parts are to be built."""
-        return self.model_dump(exclude={"name", "weights", "reconstruction", "activations"})
+        return self.model_dump(exclude={"name", "equalization", "weights", "reconstruction", "activations"})
 
 
 class OverrideConfig(_Strict):
@@ -139,6 +140,20 @@ class EvaluateConfig(TaskConfig):
 
     precisions: str | None
     trial: NonNegativeInt | None
+
+
+class StudyConfig(_Strict):
+    """``conf/study.yaml``."""
+
+    models: list[str]
+    data: DataConfig
+    quantizers: list[str]
+    granularities: list[Literal["per_tensor", "per_channel", "per_group"]] | None
+    precisions: list[str]
+    space: SpaceConfig
+    device: str
+    run_dir: str
+    cache_dir: str | None
 
 
 class RecipeConfig(_Strict):

@@ -1,5 +1,6 @@
 """From a checked configuration to the objects that a command works on."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hwsearch.data import Batches, Dataset, Preprocess
 from hwsearch.graph import Network, capture
 from hwsearch.networks import load_checkpoint
 from hwsearch.progress import STDERR
-from hwsearch.quantize import ActivationRanges, LayerDatabase, Reconstruction, build_database, calibrate
+from hwsearch.quantize import WEIGHT_BITS, ActivationRanges, LayerDatabase, Reconstruction, build_database, calibrate
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ def load_task(config: TaskConfig) -> Task:
     check_device(config.device)
     module, preprocess = load_module(config.model)
     data = load_data(config.data, preprocess)  # before the capture, which takes longer
-    task = Task(_captured(config.model, module, preprocess), preprocess, data, config.data.batch_size)
+    network = _captured(config.model, module, preprocess)
+    if config.quantizer.equalization:
+        network = build(config.quantizer.equalization)(network)
+    task = Task(network, preprocess, data, config.data.batch_size)
     _check_classes(task, config.model)
     return task
 
@@ -102,13 +106,14 @@ def _check_classes(task: Task, model: ModelConfig) -> None:
         )
 
 
-def layer_database(config: TaskConfig, task: Task) -> LayerDatabase:
-    """Every layer quantized at every width."""
+def layer_database(config: TaskConfig, task: Task, bits: Collection[int] = WEIGHT_BITS) -> LayerDatabase:
+    """Every layer quantized at every width of ``bits``."""
     quantizer = config.quantizer
     cache_dir = (Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")) / "layers"
     database = build_database(
         task.network,
         build(quantizer.weights),
+        sorted(bits),
         calibration=task.calibration,
         cache_dir=cache_dir,
         **build(quantizer.method()),
