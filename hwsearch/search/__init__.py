@@ -3,6 +3,7 @@
 from hwsearch.search.encoding import config_of
 from hwsearch.search.judgement import Judge, Judgement, Key, Proposer
 from hwsearch.search.ledger import complete_trials, judged_configs
+from hwsearch.search.locks import Locks, locked
 from hwsearch.search.loop import check_n_trials, search_definition, search_precisions
 from hwsearch.search.objectives import (
     MEASURES,
@@ -13,7 +14,7 @@ from hwsearch.search.objectives import (
     parse_constraints,
 )
 from hwsearch.search.space import Group, SearchSpace, build_space, canonical
-from hwsearch.search.study import check_resumable, locked, open_storage
+from hwsearch.search.study import check_resumable, open_locks, open_storage, shared_name
 from hwsearch.search.tables import precisions_table, trials_table
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Judge",
     "Judgement",
     "Key",
+    "Locks",
     "Proposer",
     "SearchSpace",
     "build_space",
@@ -36,10 +38,12 @@ __all__ = [
     "config_of",
     "judged_configs",
     "locked",
+    "open_locks",
     "open_storage",
     "parse_constraints",
     "precisions_table",
     "search_definition",
     "search_precisions",
+    "shared_name",
     "trials_table",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import optuna
-from optuna.distributions import IntDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 
 from cost_models import BitConfig, Precision
 from hwsearch.search.space import Group, SearchSpace
@@ -18,14 +18,16 @@ def _parameters(group: Group) -> list[tuple[str, list[int]]]:
     return [(name, bits) for name, bits in parameters if len(bits) > 1]
 
 
-def distributions(space: SearchSpace) -> dict[str, IntDistribution]:
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     """Every parameter with its range."""
     return {name: IntDistribution(0, len(bits) - 1) for group in space.groups for name, bits in _parameters(group)}
 
 
 def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Precision]:
     """Let the sampler choose."""
-    chosen = {name: trial.suggest_int(name, 0, bounds.high) for name, bounds in distributions(space).items()}
+    chosen = {
+        name: trial.suggest_int(name, 0, len(bits) - 1) for group in space.groups for name, bits in _parameters(group)
+    }
     return config_of(space, chosen)
 
 

@@ -1,21 +1,20 @@
 """The ask/tell loop over per-layer precisions."""
 
 import warnings
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from math import isnan, nan
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.trial import TrialState
 
-from cost_models import BitConfig, Precision
+from cost_models import BitConfig
 from hwsearch.progress import progress_bar
-from hwsearch.search.encoding import encode, suggest
-from hwsearch.search.judgement import Judge, Judgement, Key, Proposer
+from hwsearch.search.candidates import Candidates
+from hwsearch.search.judgement import Judge, Judgement, Proposer
 from hwsearch.search.ledger import Ledger
+from hwsearch.search.locks import ALONE, Locks
 from hwsearch.search.objectives import Constraint, check_objectives
 from hwsearch.search.racing import hopelessness, never
 from hwsearch.search.space import SearchSpace, canonical
@@ -23,9 +22,6 @@ from hwsearch.search.study import SamplerFactory, open_study
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of half its samplers
-
-MAX_REPEATS = 3
-"""Duplicates in a row after which a neighbour that was not judged is taken instead of asking once more."""
 
 
 def search_precisions(
@@ -41,12 +37,14 @@ def search_precisions(
     n_trials: int,
     seed: int = 0,
     storage: BaseStorage | None = None,
+    locks: Locks = ALONE,
     study_name: str = "hwsearch",
     definition: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
     """Judge ``n_trials`` different configurations, the uniform ones first.
 
-    A search that was killed goes on where it was when it is called again with the same storage and name.
+    A search that was killed goes on where it was when it is called again with the same storage and name. Several
+    processes that call it with the same ones share the work; each returns once all is done.
 
     Args:
         space: Decisions and choices.
@@ -62,6 +60,8 @@ def search_precisions(
             Candidates that were judged before don't count.
         seed: Seed of the sampler.
         storage: Optuna storage; None keeps the study in memory.
+        locks: Keep workers on the same study from judging the same candidates, from :func:`open_locks`; by default
+            there is but this one.
         study_name: Name in the storage.
         definition: What the results depend on beside these arguments; a study is resumed only with the same one.
 
@@ -77,40 +77,25 @@ def search_precisions(
     check_n_trials(space, n_trials)
     limits = [Constraint(name, bound) for name, bound in (reference_point or {}).items() if name in objectives]
     whole = search_definition(space, objectives, constraints, seed, definition)
-    study = open_study(storage or InMemoryStorage(), study_name, objectives, make_sampler, seed, whole)
-    uniforms = {canonical(config) for config in space.uniforms()}
-    for config in space.uniforms():
-        study.enqueue_trial(encode(space, config), skip_if_exists=True)
+    storage = storage or InMemoryStorage()
+    with locks.turn():
+        study = open_study(storage, study_name, objectives, whole)
     ledger = Ledger(space, objectives, constraints)
     target = min(n_trials, space.size)
-    repeats = 0
-    with progress_bar() as bar:
-        task = bar.add_task("searching", total=target)
-        while True:
-            ledger.read(study)
+    candidates = Candidates(study, storage, space, ledger, locks, proposer, make_sampler, seed, target)
+    uniforms = {canonical(config) for config in space.uniforms()}
+    with locks.living(candidates.worker), progress_bar() as bar:
+        task = bar.add_task("searching", total=target, completed=len(ledger.judged))
+        while candidate := candidates.next():
             bar.update(task, completed=len(ledger.judged))
-            if len(ledger.judged) >= target:
-                return study
-            if proposer and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                proposal = proposer.propose(ledger.judged, ())
-                if proposal is not None:
-                    study.enqueue_trial(encode(space, proposal))
-            trial = study.ask()
-            config = suggest(trial, space)
-            key = canonical(config)
-            if key in ledger.judged:
-                trial.set_user_attr("duplicate_of", ledger.numbers[key])
-                study.tell(trial, state=TrialState.FAIL)
-                repeats += 1
-                if repeats % MAX_REPEATS == 0:
-                    rng = np.random.default_rng([seed, trial.number])
-                    study.enqueue_trial(encode(space, unjudged_neighbour(space, config, ledger.judged, rng)))
-                continue
-            repeats = 0
-            costs = price(config)
-            hopeless = never if key in uniforms else hopelessness(costs, objectives, constraints, ledger.rivals)
-            judgement = judge(config, hopeless)
-            _tell(study, trial, judgement, {**judgement.measures, **costs}, objectives, [*constraints, *limits])
+            costs = price(candidate.config)
+            race = hopelessness(costs, objectives, constraints, ledger.rivals)
+            judgement = judge(candidate.config, never if candidate.key in uniforms else race)
+            measures = {**judgement.measures, **costs}
+            with locks.turn():
+                if candidates.is_mine(candidate.trial):
+                    _tell(study, candidate.trial, judgement, measures, objectives, [*constraints, *limits])
+    return study
 
 
 def check_n_trials(space: SearchSpace, n_trials: int) -> None:
@@ -171,15 +156,3 @@ def _tell(
         # itself has been told by then.
         if not study.get_trials(deepcopy=False)[trial.number].state.is_finished():
             raise
-
-
-def unjudged_neighbour(
-    space: SearchSpace, config: BitConfig, judged: Container[Key], rng: np.random.Generator
-) -> dict[str, Precision]:
-    """Change random decisions of ``config``, one after the other, until the candidate is new."""
-    choices = {group.name: config[group.layers[0]] for group in space.groups}
-    open_groups = [group for group in space.groups if len(group.precisions) > 1]
-    while canonical(space.config(choices)) in judged:
-        group = open_groups[rng.integers(len(open_groups))]
-        choices[group.name] = group.precisions[rng.integers(len(group.precisions))]
-    return space.config(choices)
