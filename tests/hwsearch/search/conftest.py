@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from math import exp
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cost_models import BitConfig, CostModel, LayerSpec, NetworkSpec, load_device
 from hwsearch.costs import cost_table, pricing
 from hwsearch.search import Judgement, SearchSpace, build_space, canonical
+from hwsearch.sensitivities import COLUMNS
 
 HARDWARE = Path(__file__).parents[3] / "conf" / "hardware"
 LAYERS = (
@@ -64,6 +66,23 @@ def new_judge() -> type[Judge]:
 @pytest.fixture(scope="session")
 def layers() -> tuple[LayerSpec, ...]:
     return LAYERS
+
+
+@pytest.fixture(scope="session")
+def sensitivities() -> pd.DataFrame:
+    """The noise that :meth:`Judge.top1` counts, at every width."""
+    rows = [
+        (layer, operand, bits, weight_format, sensitivity * 4.0**-bits)
+        for layer, sensitivity in SENSITIVITY.items()
+        for operand, weight_format in (("weights", "uniform"), ("activations", ""))
+        for bits in range(2, 9)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@pytest.fixture(scope="session")
+def hardware() -> Path:
+    return HARDWARE
 
 
 @pytest.fixture(scope="session")
