@@ -131,6 +131,7 @@ class SearchConfig(TaskConfig):
     objective: ObjectiveConfig
     n_trials: PositiveInt
     seed: NonNegativeInt
+    workers: PositiveInt
     storage: str | None
     constraints: ConstraintsConfig
 

@@ -1,5 +1,7 @@
 """Optuna search over per-layer precisions; knows shapes, bits and costs, but no torch."""
 
+from optuna import Study
+
 from hwsearch.search.encoding import config_of
 from hwsearch.search.judgement import Judge, Judgement, Key, Proposer
 from hwsearch.search.ledger import complete_trials, judged_configs
@@ -14,7 +16,7 @@ from hwsearch.search.objectives import (
     parse_constraints,
 )
 from hwsearch.search.space import Group, SearchSpace, build_space, canonical
-from hwsearch.search.study import check_resumable, open_locks, open_storage, shared_name
+from hwsearch.search.study import check_resumable, open_locks, open_storage, shared_name, without_password
 from hwsearch.search.tables import precisions_table, trials_table
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Locks",
     "Proposer",
     "SearchSpace",
+    "Study",
     "build_space",
     "canonical",
     "check_known",
@@ -46,4 +49,5 @@ __all__ = [
     "search_precisions",
     "shared_name",
     "trials_table",
+    "without_password",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -59,12 +60,10 @@ def open_storage(url: str | None, run_dir: Path) -> BaseStorage:
 
 
 def _open_database(url: str) -> BaseStorage:
-    from sqlalchemy.engine import make_url  # slow to import, and only this storage needs it
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError  # slow to import, and only this storage needs it
 
-    shown = url
+    shown = without_password(url)
     try:
-        shown = make_url(url).render_as_string(hide_password=True)
         if not _is_postgres(url):
             return RDBStorage(url)
         with PostgresLocks(url, "tables").turn():  # two processes can't create the same tables at once
@@ -74,6 +73,11 @@ def _open_database(url: str) -> BaseStorage:
         raise ValueError(f"storage={shown} can't be opened: {reason}; give a URL such as sqlite:///FILE.") from error
     except ImportError as error:
         raise ValueError(f"storage={shown} can't be opened: {error}; pip install 'hwsearch[postgresql]'.") from error
+
+
+def without_password(url: str | None) -> str | None:
+    """A database URL as it may be shown: its password replaced by stars."""
+    return re.sub(r"(://[^/@]*:)[^/@]*@", r"\1***@", url) if url else url
 
 
 def _is_postgres(url: str) -> bool:
