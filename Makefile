@@ -18,7 +18,7 @@ lint: install
 
 bench: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	set -e; for name in fake_quantization kernels networks; do $(BIN)/python benchmarks/$$name.py; done
+	set -e; for name in costs fake_quantization kernels networks; do $(BIN)/python benchmarks/$$name.py; done
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hwsearch needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -1,4 +1,4 @@
-"""What costing takes: tables of a network's layers, and prices of candidates.
+"""How right costs are, against published figures, and how long costing takes.
 
     python benchmarks/costs.py [--quick] [--out FILE.json]
 
@@ -18,6 +18,9 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from agreements import figures
+from published import FIXTURES
+from report import print_table
 
 import hwsearch
 from cost_models import Analytic, Precision
@@ -50,10 +53,31 @@ def cases() -> dict[str, Callable[[], object]]:
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="Fewer rounds.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the ratios as JSON.")] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer rounds, and no networks but those of MLPerf Tiny.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write figures, bounds and ratios as JSON.")] = None,
 ) -> None:
-    """Print milliseconds per case and the ratios."""
+    """Print figures with their bounds, milliseconds per case and the ratios; fail if a figure leaves its bound."""
+    found = list(figures(quick=quick)) if FIXTURES.is_dir() else []
+    if found:
+        marks = ["" if figure.holds else "BROKEN" for figure in found]
+        rows = [
+            (f"{f.source}: {f.name}", f"{f.value:.4g}", f.bound, mark) for f, mark in zip(found, marks, strict=True)
+        ]
+        print_table("Agreement with published figures", ("figure", "value", "bound", ""), rows)
+    else:
+        typer.echo(f"No published figures: there is no folder {FIXTURES}.")
+    ratios = timings(quick)
+    if out:
+        records = [
+            {"fixture": f.source, "figure": f.name, "value": f.value, "bound": f.bound, "holds": f.holds} for f in found
+        ]
+        out.write_text(json.dumps({"figures": records, "ratios": ratios}, indent=2) + "\n")
+    if not all(figure.holds for figure in found):
+        raise typer.Exit(1)
+
+
+def timings(quick: bool) -> dict[str, float]:
+    """Time every case in interleaved rounds; print medians and ratios."""
     timed = cases()
     times: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(3 if quick else 15):
@@ -71,8 +95,7 @@ def main(
     ratios["one_by_one_vs_at_once"] = statistics.median(per_candidate)
     for name, ratio in ratios.items():
         typer.echo(f"{name:32s} {ratio:6.2f}")
-    if out:
-        out.write_text(json.dumps(ratios, indent=2) + "\n")
+    return ratios
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ The command line's steps as plain functions::
     network = capture(module, example)                            # the float network as one graph
     database = build_database(network, requant)                   # integer weights of every (layer, weight_bits)
     ranges = calibrate(network, batches, mse)                     # grid of every (tensor, activation_bits)
-    judge = FakeQuantNetwork(network, database, ranges)
+    engine = FakeQuantNetwork(network, database, ranges)          # which a judge configures and runs
     device = load_device("device.yaml")
     costs = cost_table(network.layers, device)
     space = build_space(network.layers, device)
-    study = search_precisions(space, pricing(costs, network.spec, device), evaluate, n_trials=100)
+    study = search_precisions(space, pricing(costs, network.spec, device), judge, n_trials=100)
     trials = trials_table(study, space)
 """
 
@@ -27,7 +27,9 @@ _MODULES = {
     "hwsearch.pareto": "hypervolume non_dominated reference_point wilson_interval",
     "hwsearch.quantize": "build_database calibrate minmax mse mse_grid percentile requant",
     "hwsearch.run_folder": "RunInfo write_run",
-    "hwsearch.search": "SearchSpace build_space judged_configs precisions_table search_precisions trials_table",
+    "hwsearch.search": (
+        "Judgement SearchSpace build_space judged_configs precisions_table search_precisions trials_table"
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

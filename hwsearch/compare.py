@@ -115,8 +115,8 @@ def compare_runs(
         ValueError: If the runs judged different networks or images, an objective or a column of ``where`` is not
             known in every row, or no row satisfies ``where``.
     """
-    named = _named(runs)
-    _refuse_incomparable(named)
+    named = named_runs(runs)
+    refuse_incomparable(named)
     rows = pd.concat([_candidates(run, name) for name, run in named.items()], ignore_index=True)
     _check_columns(rows, [x, y] if best is None else [x, y, best], where)
     if where is not None:
@@ -134,7 +134,7 @@ def compare_runs(
         summary=_summary(named, rows, fronts, reference),
         domination=_domination(fronts, [x, y]),
         reference_point=reference,
-        float_top1=next((_float_top1(named, name) for name in (y, x) if name in ACCURACIES), None),
+        float_top1=next((float_top1(named, name) for name in (y, x) if name in ACCURACIES), None),
         best_by=best,
         best=None if best is None else _best(rows, best, y),
         notes=_notes(named, x, y),
@@ -151,13 +151,19 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_csv(path: Path) -> pd.DataFrame:
     # Equal configurations of two runs must stay equal to the last bit, or one would dominate the other: pandas reads
     # numbers exactly by default since 3.1, which deprecates float_precision="round_trip".
-    table = pd.read_csv(path, dtype={"trial": "Int64"})
+    # Only an empty cell is unknown: 'null' and '1.10' are names of layers, too.
+    dtypes = {"trial": "Int64", "layer": "str"}
+    table = pd.read_csv(path, dtype=dtypes, keep_default_na=False, na_values=[""])
     flags = [column for column in ("on_front", "dominated_by_uniform") if column in table.columns]
     return table.assign(**{column: table[column].eq(True) for column in flags})  # an empty cell is no
 
 
-def _named(runs: Sequence[Run]) -> dict[str, Run]:
-    """Each run under the shortest end of its path that no other run shares."""
+def named_runs(runs: Sequence[Run]) -> dict[str, Run]:
+    """Each run under the shortest end of its path that no other run shares.
+
+    Raises:
+        ValueError: If there is none, or one is given twice.
+    """
     if not runs:
         raise ValueError("A comparison needs at least one run folder.")
     paths = [run.path.resolve() for run in runs]
@@ -178,7 +184,12 @@ def _differences(values: Mapping[str, Any]) -> str:
     return "; ".join(f"{value} in {', '.join(names)}" for value, names in groups.items()) if len(groups) > 1 else ""
 
 
-def _refuse_incomparable(named: Mapping[str, Run]) -> None:
+def refuse_incomparable(named: Mapping[str, Run]) -> None:
+    """Do nothing if all runs judged the same network on the same images.
+
+    Raises:
+        ValueError: Otherwise, with what differs.
+    """
     differing = {key: _differences({name: run.info[key] for name, run in named.items()}) for key in MUST_AGREE}
     if reasons := [f"{key} is {text}" for key, text in differing.items() if text]:
         raise ValueError(f"These runs did not judge the same network on the same images: {'. '.join(reasons)}.")
@@ -188,7 +199,7 @@ def _notes(named: Mapping[str, Run], x: str, y: str) -> tuple[str, ...]:
     differing = {key: _differences({name: run.info[key] for name, run in named.items()}) for key in STATED}
     notes = []
     if differing["cost_source"]:
-        origins = _differences({name: _origin(run.info["cost_source"], run) for name, run in named.items()})
+        origins = _differences({name: origin(run.info["cost_source"], run) for name, run in named.items()})
         notes.append(f"Measured and modelled costs are not on one scale: costs are {origins}.")
     if differing["hardware"]:
         notes.append(f"Hardware differs, the union front spans devices: {differing['hardware']}.")
@@ -208,14 +219,15 @@ def _notes(named: Mapping[str, Run], x: str, y: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _origin(cost_source: str, run: Run) -> str:
+def origin(cost_source: str, run: Run) -> str:
+    """Where a run's costs come from: ``modelled for npu``."""
     return f"{cost_source} {'on' if cost_source == 'measured' else 'for'} {run.info['hardware']}"
 
 
 def _candidates(run: Run, name: str) -> pd.DataFrame:
     """A run's uniform and mixed rows, with where their costs come from."""
     rows = run.pareto[run.pareto["kind"].isin(["uniform", "mixed"])].copy()
-    labels = [f"{_origin(source, run)}, batch {run.info['batch']}" for source in rows["cost_source"]]
+    labels = [f"{origin(source, run)}, batch {run.info['batch']}" for source in rows["cost_source"]]
     for i, (column, value) in enumerate(
         {"run": name, "label": labels, "hardware": run.info["hardware"], "batch": run.info["batch"]}.items()
     ):
@@ -257,8 +269,12 @@ def _with_fronts(rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return marked.reset_index(drop=True)
 
 
-def _float_top1(named: Mapping[str, Run], column: str) -> float:
-    """The float network's accuracy, which the runs share; the least of them should they differ."""
+def float_top1(named: Mapping[str, Run], column: str) -> float:
+    """The float network's accuracy, which the runs share; the least of them should they differ.
+
+    Raises:
+        ValueError: If a run does not have exactly one float row with that accuracy.
+    """
     values = []
     for name, run in named.items():
         row = run.pareto[run.pareto["kind"] == "float"]
@@ -273,7 +289,7 @@ def _shared_reference(named: Mapping[str, Run], x: str, y: str) -> dict[str, flo
     point: dict[str, float] = {}
     for axis in (x, y):
         if axis in ACCURACIES:
-            point |= reference_point(_float_top1(named, axis), {}, accuracy=axis)
+            point |= reference_point(float_top1(named, axis), {}, accuracy=axis)
         else:
             point[axis] = max(_uniform8_cost(name, run, axis) for name, run in named.items())
     return point
@@ -297,7 +313,7 @@ def _summary(
     return pd.DataFrame(
         {
             "run": name,
-            "label": f"{_origin(run.info['cost_source'], run)}, batch {run.info['batch']}",
+            "label": f"{origin(run.info['cost_source'], run)}, batch {run.info['batch']}",
             "rows": int((rows["run"] == name).sum()),
             "front_points": len(front),
             "hypervolume": hypervolume(front, axes, reference),

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter
 
 from hwsearch.compare import Comparison
 from hwsearch.pareto import ACCURACIES, DIRECTIONS, hypervolume, non_dominated
+from hwsearch.transfer import Transfer
 from hwsearch.units import in_words, name_of, unit_of
 
 # Okabe and Ito's colours without yellow and black, in order of contrast: https://jfly.uni-koeln.de/color/
@@ -104,6 +105,41 @@ def compare_figure(comparison: Comparison, *, depth: float = 15.0) -> Figure:
     _title_and_legend(figure, ax, title, columns=1 if len(comparison.summary) < 6 else 2)
     reference = f"Reference point of the hypervolumes: {in_words(comparison.reference_point)}."
     _caption(figure, [" ".join(sentences), reference, *comparison.notes])
+    return figure
+
+
+def transfer_figure(transfer: Transfer, *, depth: float = 15.0) -> Figure:
+    """One panel per device: all candidates in grey, the best front on the device, and each run's front priced on it.
+
+    Args:
+        transfer: What ``hwsearch.transfer.transfer_runs`` returned.
+        depth: As for ``pareto_figure``.
+    """
+    x, y, lines = transfer.x, transfer.y, len(transfer.devices) + len(transfer.notes)
+    figure, axes = _panels(len(transfer.devices), height=5.2 + 0.2 * lines)
+    for ax, device in zip(axes, transfer.devices, strict=True):
+        rows = transfer.rows[transfer.rows["device"] == device]
+        divisor = _cost_axis(ax, x, rows[x])
+        ax.set_title(device, fontsize=10)
+        ax.set_ylim(*_limits([transfer.rows[y]], transfer.float_top1, depth))
+        ax.scatter(rows[x] / divisor, rows[y], s=9, color=GREY, lw=0, label="candidates of all runs")
+        best: dict[str, Any] = {
+            "color": BLACK,
+            "lw": 4,
+            "alpha": 0.22,
+            "label": "front of all candidates",
+        }
+        _step(ax, rows[rows["on_device_front"]], (x, divisor), (y, 1.0), **best)
+        for i, run in enumerate(dict.fromkeys(transfer.summary["run"])):
+            front = rows[(rows["run"] == run) & rows["on_run_front"]]
+            line: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "lw": 1.2, "label": f"front of {run}"}
+            marks: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "ms": 4}
+            _step(ax, front[non_dominated(front, [x, y])], (x, divisor), (y, 1.0), **line, **marks)
+        ax.axhline(transfer.float_top1, color=BLACK, lw=1, ls=(0, (5, 3)), label=f"float ({transfer.float_top1:.2f} %)")
+    axes[0].set_ylabel(_axis_name(y, "%"))
+    _title_and_legend(figure, axes[0], "Fronts on other devices than they were searched for", columns=2)
+    references = [f"Reference point on {name}: {in_words(point)}." for name, point in transfer.reference_points.items()]
+    _caption(figure, [*references, *transfer.notes])
     return figure
 
 

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 ACCURACIES = ("top1", "search_top1", "test_top1")
 COSTS = ("latency_s", "energy_j", "size_bytes", "bops")
-DIRECTIONS: Mapping[str, str] = {**dict.fromkeys(ACCURACIES, "maximize"), **dict.fromkeys(COSTS, "minimize")}
+DIVERGENCES = ("kl", "search_kl", "test_kl")
+DIRECTIONS: Mapping[str, str] = {
+    **dict.fromkeys(ACCURACIES, "maximize"),
+    **dict.fromkeys((*COSTS, *DIVERGENCES), "minimize"),
+}
 
 
 def check_objectives(table: pd.DataFrame, objectives: Sequence[str]) -> None:

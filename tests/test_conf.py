@@ -11,9 +11,10 @@ from optuna.samplers import BaseSampler
 
 from cost_models import CostModel, LayerSpec, Measuring, NetworkSpec, Precision, load_device
 from hwsearch.cli.hydra_app import conf_dir
-from hwsearch.cli.schema import EvaluateConfig, ProfileConfig, QuantizerConfig, SearchConfig
+from hwsearch.cli.schema import EvaluateConfig, ProfileConfig, QuantizerConfig, SearchConfig, TrainConfig
 from hwsearch.quantize import LayerQuantizer, Reconstruction
 from hwsearch.search import check_objectives
+from hwsearch.train import Recipe
 
 CONF = Path(__file__).parents[1] / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
@@ -78,6 +79,12 @@ def test_every_quantizer_can_be_built(name):
 
 def test_evaluate_composes():
     assert EvaluateConfig.model_validate(composed(config_name="evaluate")).precisions is None
+
+
+def test_train_composes_with_all_training_images():
+    config = TrainConfig.model_validate(composed(config_name="train"))
+    assert config.data.calibration_images is None
+    assert Recipe(epochs=config.epochs, **config.recipe.model_dump()).lr_at(60) == pytest.approx(0.02)
 
 
 def test_profile_composes():

@@ -43,6 +43,7 @@ OWNERS = {
         "hwsearch.lowering",
         "hwsearch.networks",
         "hwsearch.quantize",
+        "hwsearch.train",
     },
     "tvm": {"cost_models.tvm", "hwsearch.export.run", "hwsearch.lowering"},  # run.py is copied into exports
     "hwsearch": {"hwsearch"},

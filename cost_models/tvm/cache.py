@@ -83,7 +83,7 @@ class Key:
     @property
     def digest(self) -> str:
         """SHA-256 of the key: its folder's name."""
-        return _sha256(_canonical(asdict(self)))
+        return digest_of(asdict(self))
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -166,6 +166,30 @@ class Cache:
             self._warn("Compiled kernels and their latencies are not cached in %s: %s", self._folder, error)
         return record
 
+    def find_library(self, digest: str, suffix: str) -> Path | None:
+        """Path of the library that ``add_library`` kept, or None where it is missing or damaged."""
+        for path in sorted(self._folder_of(digest).glob(f"*{suffix}")):
+            try:
+                if _sha256(path.read_bytes()) == path.stem:
+                    return path
+            except OSError:
+                continue
+            self._warn("Damaged entries of the kernel cache in %s are rebuilt.", self._folder)
+        return None
+
+    def add_library(self, digest: str, library: bytes, suffix: str) -> None:
+        """Keep a library that nothing is known of but what it was compiled from.
+
+        Args:
+            digest: Of everything that it depends on.
+            library: ``Runner.export`` of it.
+            suffix: ``Runner.library_suffix``.
+        """
+        try:
+            _write_whole(self._folder_of(digest) / f"{_sha256(library)}{suffix}", library)
+        except OSError as error:
+            self._warn("Compiled kernels and their latencies are not cached in %s: %s", self._folder, error)
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Wait until no other process that shares this folder is inside, since their timings would disturb each other.
@@ -187,7 +211,10 @@ class Cache:
             os.close(descriptor)
 
     def _entry(self, key: Key) -> Path:
-        return self._folder / key.digest[:2] / key.digest
+        return self._folder_of(key.digest)
+
+    def _folder_of(self, digest: str) -> Path:
+        return self._folder / digest[:2] / digest
 
     def _warn(self, message: str, *values: Any) -> None:
         if message not in self._warned:
@@ -201,6 +228,11 @@ def sources_digest(folder: Path) -> str:
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder)} {_sha256(path.read_bytes())}\n".encode())
     return digest.hexdigest()
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of what JSON can hold."""
+    return _sha256(_canonical(content))
 
 
 def _canonical(content: Any) -> bytes:

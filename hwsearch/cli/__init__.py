@@ -1,4 +1,4 @@
-"""The command line: ``hwsearch search | evaluate | profile | compare | export | devices | list``."""
+"""The command line: ``hwsearch search | evaluate | train | profile | compare | export | devices | list``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +40,16 @@ def evaluate(context: typer.Context) -> None:
 
 
 @app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
+def train(context: typer.Context) -> None:
+    """Train a network, or go on with a training that was stopped. See [bold]hwsearch train --help[/]."""
+    from hwsearch.cli.hydra_app import run_configured
+    from hwsearch.cli.schema import TrainConfig
+    from hwsearch.cli.train import train_command
+
+    run_configured("train", "train", TrainConfig, train_command, context.args)
+
+
+@app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
 def profile(context: typer.Context) -> None:
     """Cost of every layer at every precision, modelled or measured here. See [bold]hwsearch profile --help[/]."""
     from hwsearch.cli.hydra_app import run_configured
@@ -55,25 +65,29 @@ def compare(
     x: Annotated[
         str, typer.Option(help="Cost on the horizontal axis: latency_s, energy_j, size_bytes or bops.")
     ] = "latency_s",
-    y: Annotated[str, typer.Option(help="Accuracy: test_top1 or search_top1.")] = "test_top1",
+    y: Annotated[
+        str | None, typer.Option(help="Accuracy: test_top1 or search_top1. Default: test_top1; search_top1 with --on.")
+    ] = None,
     where: Annotated[str | None, typer.Option(help='Only rows that satisfy this, e.g. "latency_s < 0.012".')] = None,
     best: Annotated[str | None, typer.Option(help="Also name the best row by this column, e.g. energy_j.")] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Price every candidate of the runs on this device instead, without judging anything again: how each "
+            "run's front fares there, and what is on the fronts of all devices. May be given several times.",
+        ),
+    ] = None,
+    config_dir: Annotated[Path | None, typer.Option(help="A folder with devices of your own, for --on.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables and the figure.")] = None,
 ) -> None:
-    """Compare the fronts of several runs: union front, hypervolume, shares, domination."""
+    """Compare the fronts of several runs: union front, hypervolume, shares, domination; or their worth elsewhere."""
     from hwsearch.cli.hydra_app import friendly_errors
-    from hwsearch.compare import compare_runs, load_run
-    from hwsearch.report import render, write_comparison
 
     with friendly_errors():
-        folders = [run for run in runs if not run.startswith("run_dir=")]
-        named = [Path(run.removeprefix("run_dir=")) for run in runs if run.startswith("run_dir=")]
-        out = out or (named[-1] if named else None)
-        comparison = compare_runs([load_run(folder) for folder in folders], x=x, y=y, where=where, best=best)
-        Console().print(render(comparison))
-        if out:
-            write_comparison(comparison, out)
-            Console().print(f"Tables and figure: {out}", highlight=False, soft_wrap=True)
+        from hwsearch.cli.compare import compare_command
+
+        compare_command(runs, x, y, where, best, on or [], config_dir, out)
 
 
 @app.command()

@@ -23,7 +23,7 @@ CALIBRATE = "\n\n".join(
         "Fit the constants that a device file leaves open, and judge the fit on held-out networks.",
         'The file names them: [bold]calibration: {fitted: ["compute\\[0].efficiency", overhead.layer_s]}[/]; each of '
         "these fields holds a first guess. Every network is predicted once from constants that are fitted to all "
-        "others. The fitted constants, what they were fitted to and the errors are written into the file; its comments stay.",
+        "others. The fitted constants, the data and the errors are written into the file; its comments stay.",
         "Columns of the CSV, one row per measured latency (lines from # on are comments):",
         "[bold]network[/]: folder with the network.json that [bold]hwsearch profile model=NAME run_dir=FOLDER[/] or a "
         "search wrote, from the CSV's folder; the same networks are held out together",

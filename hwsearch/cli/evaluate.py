@@ -2,32 +2,31 @@
 
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
+from rich.table import Table
 
-from cost_models import FLOAT, BitConfig, LayerSpec, Precision, bops, size_bytes
+from cost_models import FLOAT, FLOAT_BITS, BitConfig, LayerSpec, Precision, bops
 from hwsearch.cli.schema import EvaluateConfig, SpaceConfig
-from hwsearch.cli.setup import activation_ranges, layer_database, load_task
+from hwsearch.cli.setup import Task, activation_ranges, layer_database, load_task
 from hwsearch.evaluate import FakeQuantNetwork, accuracy, check_config, read_precisions
+from hwsearch.evaluate.layer_table import layer_table
 from hwsearch.pareto import wilson_interval
-from hwsearch.run_folder import write_json
+from hwsearch.quantize import ActivationRanges, LayerDatabase
+from hwsearch.run_folder import write_csv, write_json
 from hwsearch.search.space import match_layers
 
 
 def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
-    """Judge one configuration on all labelled images and write ``result.json``."""
+    """Judge one configuration on all labelled images and write ``result.json`` and ``sqnr.csv``."""
     _check_precisions(config)
     task = load_task(config)
     layers = task.network.layers
     precisions = _precisions(config, layers)
-    if all(precision == FLOAT for precision in precisions.values()):
-        found = accuracy(
-            FakeQuantNetwork(task.network, {}, {}, config.device), task.batches(), "judging the float network"
-        )
-    else:
-        database, ranges = layer_database(config, task), activation_ranges(config, task)
-        judge = FakeQuantNetwork(task.network, database, ranges, config.device)
-        judge.configure(precisions)
-        found = accuracy(judge, task.batches(), f"judging {config.precisions}")
+    judge = FakeQuantNetwork(task.network, *_quantized(config, task, precisions), config.device)
+    judge.configure(precisions)
+    found = accuracy(judge, task.batches(), f"judging {config.precisions or 'the float network'}")
+    table = layer_table(judge, precisions, next(iter(task.calibration))[0])
     low, high = wilson_interval(found.correct, found.n)
     result = {
         "schema": "hwsearch.result/1",
@@ -42,18 +41,49 @@ def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
         "n": found.n,
         "interval": [low, high],
         "confidence": 0.95,
-        "size_bytes": sum(size_bytes(layer, precisions[layer.name]) for layer in layers),
+        "size_bytes": int(table["size_bytes"].sum()),
+        "huffman_bytes": int(table["huffman_bytes"].sum()),
         "config": config.model_dump(),
         "bops": sum(bops(layer, precisions[layer.name]) for layer in layers),
     }
     write_json(result, run_dir / "result.json")
-    Console().print(
+    write_csv(table, run_dir / "sqnr.csv")
+    console = Console()
+    if config.precisions:
+        console.print(_rendered(table))
+    console.print(
         f"{config.model.name} at {config.precisions or 'float'} on {task.data.name}: "
         f"top-1 {found.top1:.2f} % of {found.n} images "
-        f"(95 % interval {low:.2f} to {high:.2f}), {result['size_bytes']:,} bytes\n{run_dir / 'result.json'}",
+        f"(95 % interval {low:.2f} to {high:.2f}), {result['size_bytes']:,} bytes, {result['huffman_bytes']:,} "
+        f"Huffman-coded\n{run_dir / 'result.json'}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _quantized(config: EvaluateConfig, task: Task, precisions: BitConfig) -> tuple[LayerDatabase, ActivationRanges]:
+    """Weights and activation ranges, where the precisions need them."""
+    weight_bits = {precision.weight_bits for precision in precisions.values()} - {FLOAT_BITS}
+    activation_bits = {precision.activation_bits for precision in precisions.values()} - {FLOAT_BITS}
+    database = layer_database(config, task, weight_bits) if weight_bits else {}
+    return database, activation_ranges(config, task) if activation_bits else {}
+
+
+def _rendered(table: pd.DataFrame) -> Table:
+    """The layers' bytes and ratios for the terminal."""
+    shown = Table(title="Signal-to-quantization-noise ratios", title_justify="left")
+    for i, column in enumerate(("layer", "bits", "bytes", "Huffman-coded", "weights, dB", "outputs, dB")):
+        shown.add_column(column, justify="right" if i else "left")
+    for row in table.to_dict("records"):
+        shown.add_row(
+            row["layer"],
+            f"W{row['weight_bits']}A{row['activation_bits']}",
+            f"{row['size_bytes']:,}",
+            f"{row['huffman_bytes']:,}",
+            f"{row['weight_sqnr_db']:.1f}",
+            f"{row['output_sqnr_db']:.1f}",
+        )
+    return shown
 
 
 def _check_precisions(config: EvaluateConfig) -> None:
@@ -78,10 +108,11 @@ def _precisions(config: EvaluateConfig, layers: tuple[LayerSpec, ...]) -> BitCon
         precisions = read_precisions(Path(config.precisions), config.trial)
         check_config(precisions, names)
         return precisions
-    return dict.fromkeys(names, Precision.parse(config.precisions)) | _pinned(config.space, names)
+    return dict.fromkeys(names, Precision.parse(config.precisions)) | pinned(config.space, names)
 
 
-def _pinned(space: SpaceConfig, names: list[str]) -> dict[str, Precision]:
+def pinned(space: SpaceConfig, names: list[str]) -> dict[str, Precision]:
+    """Precisions of the layers that the space fixes."""
     return {
         name: precision
         for pattern, precision in space.pins().items()

@@ -28,7 +28,7 @@ class DataConfig(_Strict):
     loader: dict[str, Any]
     root: str | None
     split_seed: NonNegativeInt
-    calibration_images: PositiveInt
+    calibration_images: PositiveInt | None
     batch_size: PositiveInt
 
 
@@ -36,10 +36,11 @@ class QuantizerConfig(_Strict):
     """``conf/quantizer``."""
 
     name: str
+    equalization: dict[str, Any] | None
     granularity: Literal["per_tensor", "per_channel", "per_group"]
     group_size: PositiveInt
     hessian_weighted: bool
-    four_levels: bool
+    codebook_bits: list[int]
     weights: dict[str, Any]
     codebook: dict[str, Any]
     rounding: dict[str, Any]
@@ -49,7 +50,7 @@ class QuantizerConfig(_Strict):
 
     def method(self) -> dict[str, Any]:
         """What :func:`hwsearch.quantize.build_database` takes besides the range estimator; parts are to be built."""
-        return self.model_dump(exclude={"name", "weights", "reconstruction", "activations"})
+        return self.model_dump(exclude={"name", "equalization", "weights", "reconstruction", "activations"})
 
 
 class OverrideConfig(_Strict):
@@ -130,6 +131,7 @@ class SearchConfig(TaskConfig):
     objective: ObjectiveConfig
     n_trials: PositiveInt
     seed: NonNegativeInt
+    workers: PositiveInt
     storage: str | None
     constraints: ConstraintsConfig
 
@@ -139,6 +141,45 @@ class EvaluateConfig(TaskConfig):
 
     precisions: str | None
     trial: NonNegativeInt | None
+
+
+class StudyConfig(_Strict):
+    """``conf/study.yaml``."""
+
+    models: list[str]
+    data: DataConfig
+    quantizers: list[str]
+    granularities: list[Literal["per_tensor", "per_channel", "per_group"]] | None
+    precisions: list[str]
+    space: SpaceConfig
+    device: str
+    run_dir: str
+    cache_dir: str | None
+
+
+class RecipeConfig(_Strict):
+    """``recipe`` of ``conf/train.yaml``: attributes of :class:`hwsearch.train.Recipe`."""
+
+    batch_size: PositiveInt
+    lr: float
+    decay: float
+    decay_at: list[float]
+    momentum: float
+    weight_decay: float
+    crop_padding: NonNegativeInt
+    flip: bool
+
+
+class TrainConfig(_Strict):
+    """``conf/train.yaml``."""
+
+    model: ModelConfig
+    data: DataConfig
+    epochs: PositiveInt
+    recipe: RecipeConfig
+    seed: NonNegativeInt
+    device: str
+    run_dir: str
 
 
 class ProfileConfig(_Strict):

@@ -1,7 +1,7 @@
 """``hwsearch search``."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf, isnan
 from pathlib import Path
@@ -14,6 +14,7 @@ from cost_models import FLOAT, BitConfig, CostModel, Precision, load_device
 from hwsearch.cli.latency import network_latency
 from hwsearch.cli.schema import SearchConfig
 from hwsearch.cli.setup import Task, activation_ranges, build, layer_database, load_task
+from hwsearch.cli.workers import end_with_parent, other_workers
 from hwsearch.costs import Pricing, check_fits, cost_table, pricing
 from hwsearch.data import Batches, stratified_halves
 from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
@@ -25,7 +26,10 @@ from hwsearch.report import render_pareto
 from hwsearch.run_folder import RunInfo, layers_table, versions, write_csv, write_json, write_run, write_yaml
 from hwsearch.search import (
     Constraint,
+    Judge,
+    Judgement,
     SearchSpace,
+    Study,
     build_space,
     check_known,
     check_n_trials,
@@ -34,12 +38,15 @@ from hwsearch.search import (
     check_resumable,
     judged_configs,
     locked,
+    open_locks,
     open_storage,
     parse_constraints,
     precisions_table,
     search_definition,
     search_precisions,
+    shared_name,
     trials_table,
+    without_password,
 )
 
 log = logging.getLogger("hwsearch")
@@ -70,7 +77,7 @@ def search_command(config: SearchConfig, run_dir: Path) -> None:
     with locked(run_dir):
         plan = _prepare(config, run_dir)
         database, ranges = layer_database(config, plan.task), activation_ranges(config, plan.task)
-        write_yaml(config.model_dump(), run_dir / "config.yaml")
+        write_yaml(config.model_dump() | {"storage": without_password(config.storage)}, run_dir / "config.yaml")
         write_json(versions(), run_dir / "versions.json")
         write_csv(layers_table(plan.task.network.layers), run_dir / "layers.csv")
         write_json(network_content(plan.task.network.spec), run_dir / NETWORK_FILE)
@@ -102,38 +109,69 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
         "sampler": config.sampler,
     }
     definition = search_definition(space, objectives, constraints, config.seed, circumstances)
-    study_name = f"hwsearch {run_dir.resolve()}" if config.storage else "hwsearch"
+    study_name = shared_name(definition) if config.storage else "hwsearch"
     check_resumable(open_storage(config.storage, run_dir), study_name, definition)
     return _Search(config, task, hardware, space, costs, price, constraints, study_name, circumstances)
 
 
-def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, run_dir: Path) -> None:
-    config, task, space, objectives = plan.config, plan.task, plan.space, plan.objectives
-    judge = FakeQuantNetwork(task.network, database, ranges, config.device)
-    halves = stratified_halves(task.data.labels, config.data.split_seed)
-    search_split, test_split = (task.batches(half) for half in halves)
+@dataclass(frozen=True)
+class _Judging:
+    """The network at any precision, and the two halves of the labelled images."""
 
-    def judged(precisions: BitConfig, batches: Batches, description: str | None = None) -> Accuracy:
-        judge.configure(precisions)
-        return accuracy(judge, batches, description)
+    engine: FakeQuantNetwork
+    search_split: Batches
+    test_split: Batches
 
-    float_config = {layer.name: FLOAT for layer in task.network.layers}
-    float_search = judged(float_config, search_split, "judging the float network")
-    reference = reference_point(float_search.top1, _uniform8_costs(plan))
-    study = search_precisions(
-        space,
+    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+        end_with_parent()
+        found = self.on(config, self.search_split)
+        return Judgement({"top1": found.top1}, found.n)
+
+    def on(self, config: BitConfig, batches: Batches, description: str | None = None) -> Accuracy:
+        self.engine.configure(config)
+        return accuracy(self.engine, batches, description)
+
+
+def _judging(plan: _Search, database: LayerDatabase, ranges: ActivationRanges) -> _Judging:
+    engine = FakeQuantNetwork(plan.task.network, database, ranges, plan.config.device)
+    search_split, test_split = stratified_halves(plan.task.data.labels, plan.config.data.split_seed)
+    return _Judging(engine, plan.task.batches(search_split), plan.task.batches(test_split))
+
+
+def work_along(config: SearchConfig, run_dir: Path, reference: Mapping[str, float]) -> None:
+    """Judge candidates of a search that another process began, until all are judged."""
+    plan = _prepare(config, run_dir)
+    database, ranges = layer_database(config, plan.task), activation_ranges(config, plan.task)
+    _judge_candidates(plan, _judging(plan, database, ranges), reference, run_dir)
+
+
+def _judge_candidates(plan: _Search, judge: Judge, reference: Mapping[str, float], run_dir: Path) -> Study:
+    config = plan.config
+    return search_precisions(
+        plan.space,
         plan.price,
-        lambda precisions: judged(precisions, search_split).top1,
-        objectives=objectives,
+        judge,
+        objectives=plan.objectives,
         constraints=plan.constraints,
         reference_point=reference,
         make_sampler=lambda seed: build(config.sampler, seed=seed),
         n_trials=config.n_trials,
         seed=config.seed,
         storage=open_storage(config.storage, run_dir),
+        locks=open_locks(config.storage, run_dir, plan.study_name),
         study_name=plan.study_name,
         definition=plan.circumstances,
     )
+
+
+def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, run_dir: Path) -> None:
+    config, task, space, objectives = plan.config, plan.task, plan.space, plan.objectives
+    judging = _judging(plan, database, ranges)
+    float_config = {layer.name: FLOAT for layer in task.network.layers}
+    float_search = judging.on(float_config, judging.search_split, "judging the float network")
+    reference = reference_point(float_search.top1, _uniform8_costs(plan))
+    with other_workers(config.workers - 1, work_along, config, run_dir, reference):
+        study = _judge_candidates(plan, judging, reference, run_dir)
     if space.size < config.n_trials:
         log.info("The space holds %d configurations, all of them judged; n_trials=%d.", space.size, config.n_trials)
     configs = judged_configs(study, space)
@@ -145,11 +183,11 @@ def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, ru
         objectives,
         float_search,
         plan.price(float_config),
-        lambda precisions: judged(precisions, test_split),
+        lambda precisions: judging.on(precisions, judging.test_split),
         plan.hardware.cost_source,
         network_latency(plan.hardware, task.network, database, ranges),
     )
-    info = _run_info(plan, reference, [len(half) for half in halves])
+    info = _run_info(plan, reference)
     precisions = precisions_table(study, space)
     write_run(run_dir, info, trials=trials, precisions=precisions, pareto=pareto, costs=plan.costs)
     _report(trials, pareto, plan, run_dir)
@@ -166,7 +204,8 @@ def _uniform8_costs(plan: _Search) -> dict[str, float]:
     return {name: value for name, value in costs.items() if not isnan(value)}
 
 
-def _run_info(plan: _Search, reference: Mapping[str, float], split_sizes: Sequence[int]) -> RunInfo:
+def _run_info(plan: _Search, reference: Mapping[str, float]) -> RunInfo:
+    n_search, n_test = map(len, stratified_halves(plan.task.data.labels, plan.config.data.split_seed))
     return RunInfo(
         model=plan.config.model.name,
         model_fingerprint=plan.task.network.fingerprint,
@@ -174,8 +213,8 @@ def _run_info(plan: _Search, reference: Mapping[str, float], split_sizes: Sequen
         data_fingerprint=plan.task.data.fingerprint,
         calibration=plan.task.data.calibration_fingerprint,
         split_seed=plan.config.data.split_seed,
-        n_search=split_sizes[0],
-        n_test=split_sizes[1],
+        n_search=n_search,
+        n_test=n_test,
         hardware=plan.hardware.name,
         cost_source=plan.hardware.cost_source,
         batch=plan.hardware.batch,
@@ -201,7 +240,7 @@ def _report(trials: pd.DataFrame, pareto: pd.DataFrame, plan: _Search, run_dir: 
 
 def _nearest(trials: pd.DataFrame, constraints: tuple[Constraint, ...]) -> str:
     """Which trial comes nearest to the bounds that no trial meets."""
-    complete = trials[trials["state"] == "complete"]
+    complete = trials[trials["state"].isin(["complete", "dropped"])]
     # Each violation is relative to its bound, so they add up.
     excess = sum(complete[c.measure].map(c.violation).clip(lower=0) for c in constraints)
     nearest = complete.assign(excess=excess).sort_values("excess", kind="stable").iloc[0]

@@ -1,5 +1,6 @@
 """From a checked configuration to the objects that a command works on."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hwsearch.data import Batches, Dataset, Preprocess
 from hwsearch.graph import Network, capture
 from hwsearch.networks import load_checkpoint
 from hwsearch.progress import STDERR
-from hwsearch.quantize import ActivationRanges, LayerDatabase, Reconstruction, build_database, calibrate
+from hwsearch.quantize import WEIGHT_BITS, ActivationRanges, LayerDatabase, Reconstruction, build_database, calibrate
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,37 @@ def build(target: dict[str, Any], **arguments: Any) -> Any:
 
 def load_task(config: TaskConfig) -> Task:
     """Load weights and images, check that they fit each other, and capture the network."""
-    try:
-        device = torch.device(config.device)
-    except RuntimeError as error:
-        raise ValueError(f"device={config.device} is no torch device; set device=cpu or device=cuda.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={config.device}: torch sees no CUDA device here; set device=cpu.")
-    module, preprocess = _load_module(config.model)
+    check_device(config.device)
+    module, preprocess = load_module(config.model)
     data = load_data(config.data, preprocess)  # before the capture, which takes longer
-    task = Task(_captured(config.model, module, preprocess), preprocess, data, config.data.batch_size)
+    network = _captured(config.model, module, preprocess)
+    if config.quantizer.equalization:
+        network = build(config.quantizer.equalization)(network)
+    task = Task(network, preprocess, data, config.data.batch_size)
     _check_classes(task, config.model)
     return task
 
 
+def check_device(name: str) -> None:
+    """Refuse a torch device that there is not."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name} is no torch device; set device=cpu or device=cuda.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name}: torch sees no CUDA device here; set device=cpu.")
+
+
 def load_network(config: ModelConfig) -> Network:
     """Load weights and capture the network."""
-    return _captured(config, *_load_module(config))
+    return _captured(config, *load_module(config))
 
 
-def _load_module(config: ModelConfig) -> tuple[nn.Module, Preprocess]:
+def load_module(config: ModelConfig, seed: int = 0) -> tuple[nn.Module, Preprocess]:
+    """Build a network, load its weights, or leave the random ones of ``seed``, and what makes its input."""
     preprocess: Preprocess = build(config.input)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # checkpoint=random builds the same weights each time
+        torch.manual_seed(seed)  # checkpoint=random builds the same weights each time
         module = build(config.network).eval()
     return load_checkpoint(module, config.checkpoint, config.checkpoint_sha256), preprocess
 
@@ -96,13 +106,14 @@ def _check_classes(task: Task, model: ModelConfig) -> None:
         )
 
 
-def layer_database(config: TaskConfig, task: Task) -> LayerDatabase:
-    """Every layer quantized at every width."""
+def layer_database(config: TaskConfig, task: Task, bits: Collection[int] = WEIGHT_BITS) -> LayerDatabase:
+    """Every layer quantized at every width of ``bits``."""
     quantizer = config.quantizer
     cache_dir = (Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")) / "layers"
     database = build_database(
         task.network,
         build(quantizer.weights),
+        sorted(bits),
         calibration=task.calibration,
         cache_dir=cache_dir,
         **build(quantizer.method()),

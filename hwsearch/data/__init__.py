@@ -1,6 +1,6 @@
 """Images to score and to calibrate on; every loader returns a ``Dataset``."""
 
-from hwsearch.data.batches import Batches
+from hwsearch.data.batches import Batch, Batches
 from hwsearch.data.dataset import Dataset
 from hwsearch.data.digits import digits_training_set, load_digits
 from hwsearch.data.images import load_images
@@ -10,6 +10,7 @@ from hwsearch.data.split import evenly_spaced, stratified_halves
 from hwsearch.data.torchvision_dataset import load_torchvision
 
 __all__ = [
+    "Batch",
     "Batches",
     "Dataset",
     "Preprocess",

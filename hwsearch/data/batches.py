@@ -13,6 +13,29 @@ from hwsearch.data.preprocess import Preprocess
 
 
 @dataclass(frozen=True, eq=False)
+class Batch:
+    """Images that are judged together; equal to itself only, so that engines can remember what they computed of it.
+
+    Attributes:
+        images: uint8 or float32, ``[N, H, W, C]``.
+        labels: Classes, int64, ``[N]``.
+        preprocess: Makes network input of the images.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+    preprocess: Preprocess
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def inputs(self) -> Tensor:
+        """Network input, float32 ``[N, C, H, W]``, made anew at each call."""
+        return self.preprocess(self.images)
+
+
+@dataclass(frozen=True, eq=False)
 class Batches:
     """Preprocesses one batch at a time, in order, as often as it is iterated.
 
@@ -43,6 +66,11 @@ class Batches:
         return -(-len(self.inputs) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.parts():
+            yield batch.inputs, torch.tensor(batch.labels, dtype=torch.int64)
+
+    def parts(self) -> Iterator[Batch]:
+        """The batches, not preprocessed."""
         for start in range(0, len(self.inputs), self.batch_size):
             part = slice(start, start + self.batch_size)
-            yield self.preprocess(self.inputs[part]), torch.tensor(self.labels[part], dtype=torch.int64)
+            yield Batch(self.inputs[part], self.labels[part], self.preprocess)

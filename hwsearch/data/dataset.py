@@ -19,7 +19,8 @@ class Dataset:
         name: Name in messages and in the run folder.
         inputs: Images to score, uint8 or float32, ``[N, H, W, C]``.
         labels: Their classes, counted from 0, int64, ``[N]``.
-        calibration: Images of the same type and size without labels, ``[M, H, W, C]``.
+        calibration: Images of the same type and size, ``[M, H, W, C]``; those that a network may be trained on.
+        calibration_labels: Their classes, int64, ``[M]``, where the loader knows them.
 
     Raises:
         TypeError: If an array has another type.
@@ -30,19 +31,14 @@ class Dataset:
     inputs: NDArray[Any]
     labels: NDArray[np.int64]
     calibration: NDArray[Any]
+    calibration_labels: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         self._check_images("inputs", self.inputs)
         self._check_images("calibration", self.calibration)
-        if self.labels.dtype != np.int64:
-            raise TypeError(f"Data '{self.name}' has labels of type {self.labels.dtype}; expected int64.")
-        if self.labels.shape != self.inputs.shape[:1]:
-            raise ValueError(
-                f"Data '{self.name}' has labels of shape {self.labels.shape} for {len(self.inputs)} images; "
-                "expected one label per image."
-            )
-        if self.labels.min() < 0:
-            raise ValueError(f"Data '{self.name}' has label {self.labels.min()}; classes are counted from 0.")
+        self._check_labels(self.labels, self.inputs)
+        if self.calibration_labels is not None:
+            self._check_labels(self.calibration_labels, self.calibration)
         stored, calibration = (f"{x.dtype} {_size(x)}" for x in (self.inputs, self.calibration))
         if stored != calibration:
             raise ValueError(
@@ -60,6 +56,17 @@ class Dataset:
             )
         if images.dtype == np.float32 and not np.isfinite(images).all():
             raise ValueError(f"Data '{self.name}' has NaN or infinite values in {field}.")
+
+    def _check_labels(self, labels: NDArray[Any], images: NDArray[Any]) -> None:
+        if labels.dtype != np.int64:
+            raise TypeError(f"Data '{self.name}' has labels of type {labels.dtype}; expected int64.")
+        if labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"Data '{self.name}' has labels of shape {labels.shape} for {len(images)} images; "
+                "expected one label per image."
+            )
+        if labels.min() < 0:
+            raise ValueError(f"Data '{self.name}' has label {labels.min()}; classes are counted from 0.")
 
     @cached_property
     def fingerprint(self) -> str:

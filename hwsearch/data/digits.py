@@ -26,9 +26,9 @@ def load_digits(*, preprocess: Preprocess, name: str = "digits", max_calibration
         ValueError: If the network's input is not 1x8x8.
     """
     images, labels, training = _digits()
-    calibration = images[training]
+    calibration, calibration_labels = images[training], labels[training]
     chosen = evenly_spaced(len(calibration), max_calibration)
-    dataset = Dataset(name, images[~training], labels[~training], calibration[chosen])
+    dataset = Dataset(name, images[~training], labels[~training], calibration[chosen], calibration_labels[chosen])
     dataset.check_fits(preprocess)
     return dataset
 

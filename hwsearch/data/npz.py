@@ -1,5 +1,6 @@
 """Images or features stored as arrays in .npz files."""
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def load_npz(
         root: Folder that holds the files.
         test: File with images and their labels, ``[N]``. Images under its boolean array ``calib_mask``, ``[N]``, are
             not scored.
-        calibration: File with calibration images; without one, those under ``calib_mask`` of ``test`` are used.
+        calibration: File with calibration images and, for training, their labels; without one, those under
+            ``calib_mask`` of ``test`` are used.
         name: Name of the data set.
         preprocess: Input that the images must fit.
         images_key: Name of the image array in each file.
@@ -60,6 +62,7 @@ def load_npz(
                 "Add that array, or set data.loader.calibration to a file of training images."
             )
         calibration_images = images[mask]
+        calibration_labels: NDArray[np.int64] | None = labels[mask]
     else:
         path = Path(root).expanduser() / calibration
         if path.resolve() == test_path.resolve():
@@ -67,14 +70,17 @@ def load_npz(
                 f"Data '{name}' would calibrate on the images it scores: test and calibration are both '{path}'. "
                 f"Use another file, or mark calibration images in a boolean array '{MASK}'."
             )
-        calibration_images = _images(_read(path, [images_key]), images_key, path)
+        found = _read(path, [images_key], [labels_key])
+        calibration_images = _images(found, images_key, path)
+        calibration_labels = _labels(found, labels_key, len(calibration_images), path) if labels_key in found else None
     chosen = evenly_spaced(len(calibration_images), max_calibration)
-    dataset = Dataset(name, images[~mask], labels[~mask], calibration_images[chosen])
+    calibration_labels = None if calibration_labels is None else calibration_labels[chosen]
+    dataset = Dataset(name, images[~mask], labels[~mask], calibration_images[chosen], calibration_labels)
     dataset.check_fits(preprocess)
     return dataset
 
 
-def _read(path: Path, wanted: list[str]) -> dict[str, NDArray[Any]]:
+def _read(path: Path, wanted: list[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
     """Read the wanted arrays and those of the optional ones that are there."""
     if not path.is_file():
         raise FileNotFoundError(
@@ -89,7 +95,7 @@ def _read(path: Path, wanted: list[str]) -> dict[str, NDArray[Any]]:
                 f"File '{path}' has no array {missing}; it has {arrays.files}. "
                 "Set data.loader.images_key and data.loader.labels_key to names that are there."
             )
-        keys = [*wanted, *(key for key in (MASK, SCALE, ZERO_POINT) if key in arrays.files)]
+        keys = [*wanted, *(key for key in (*optional, MASK, SCALE, ZERO_POINT) if key in arrays.files)]
         try:
             return {key: arrays[key] for key in keys}
         except (ValueError, BadZipFile, ZlibError) as error:

@@ -48,7 +48,7 @@ def load_torchvision(
     scored, calibrated = build(**test), build(**calibration)
     chosen = evenly_spaced(len(calibrated), max_calibration)
     inputs, labels = _decode(scored, np.arange(len(scored)), preprocess, f"{dataset} (test)")
-    return Dataset(name, inputs, labels, _decode(calibrated, chosen, preprocess, f"{dataset} (calibration)")[0])
+    return Dataset(name, inputs, labels, *_decode(calibrated, chosen, preprocess, f"{dataset} (calibration)"))
 
 
 def _locate(dataset: str, name: str) -> Any:

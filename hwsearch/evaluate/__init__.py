@@ -2,6 +2,7 @@
 
 from hwsearch.evaluate.accuracy import Accuracy, accuracy
 from hwsearch.evaluate.bit_config import check_config, read_precisions
+from hwsearch.evaluate.engine import Engine
 from hwsearch.evaluate.fake_quantization import FakeQuantNetwork
 
-__all__ = ["Accuracy", "FakeQuantNetwork", "accuracy", "check_config", "read_precisions"]
+__all__ = ["Accuracy", "Engine", "FakeQuantNetwork", "accuracy", "check_config", "read_precisions"]

@@ -2,13 +2,20 @@
 
 import copy
 import warnings
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
+from torch.fx import Interpreter, Node
 
 from cost_models import FLOAT, FLOAT_BITS, BitConfig, Precision
+from hwsearch.data import Batch
 from hwsearch.evaluate.bit_config import check_config
+from hwsearch.evaluate.graph_steps import GraphSteps
+from hwsearch.evaluate.reuse import Memory
 from hwsearch.graph import Network
 from hwsearch.graph.network import parameter
 from hwsearch.quantize import OTHER_BITS, ActivationGrid, ActivationRanges, LayerDatabase, look_up, quantize_bias
@@ -34,6 +41,7 @@ class FakeQuantNetwork:
         database: Codes of every (layer, weight_bits, weight_format) that will be asked for.
         ranges: Grids of every (tensor, activation_bits) that will be asked for, and of 8 bits.
         device: Torch device that it runs on.
+        reuse_bytes: Memory per image of a :class:`Batch` for what configurations share.
     """
 
     def __init__(
@@ -42,6 +50,8 @@ class FakeQuantNetwork:
         database: LayerDatabase,
         ranges: ActivationRanges,
         device: str | torch.device = "cpu",
+        *,
+        reuse_bytes: int = 0,
     ) -> None:
         self.network = network
         self.database = database
@@ -60,6 +70,9 @@ class FakeQuantNetwork:
         self._float_biases = {
             layer.name: parameter(network.graph, network.node(layer.name), 2) for layer in network.layers if layer.bias
         }
+        self._reuse_bytes = reuse_bytes
+        self._memories: WeakKeyDictionary[Batch, Memory[Any]] = WeakKeyDictionary()
+        self._steps = GraphSteps(self._graph, self._quantizer_nodes.values())
         self.configure({layer.name: FLOAT for layer in network.layers})
 
     def _insert_quantizers(self) -> dict[tuple[str, str | None], ActivationQuantizer]:
@@ -78,6 +91,7 @@ class FakeQuantNetwork:
                     quantized[key] = graph.call_module(name, (source,))
             self._nodes[read.node].replace_input_with(source, quantized[key])
         self._graph.recompile()
+        self._quantizer_nodes = {key: node.name for key, node in quantized.items()}
         return quantizers
 
     def configure(self, config: BitConfig) -> None:
@@ -98,6 +112,10 @@ class FakeQuantNetwork:
             parameter(self._graph, node, 1).copy_(self._weight(layer, precision))
             if layer in self._float_biases:
                 parameter(self._graph, node, 2).copy_(self._bias(layer, precision, grids[layer]))
+
+        contents: dict[str, Hashable] = {self.network.nodes[layer]: precision for layer, precision in config.items()}
+        contents |= {node: self._quantizers[key].grid for key, node in self._quantizer_nodes.items()}
+        self._keys = self._steps.keys(contents)
 
     def _grid(self, tensor: str, bits: int) -> ActivationGrid | None:
         if bits == FLOAT_BITS:
@@ -122,10 +140,40 @@ class FakeQuantNetwork:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits ``[N, classes]`` of inputs ``[N, ...]``."""
-        if x.dim() == 4:
-            x = x.to(self.device, memory_format=torch.channels_last)
-        cudnn = torch.backends.cudnn
-        # TF32, cuDNN's default, keeps 10 bits of each product of a code and a scale. Flags not given would be off.
-        flags = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
-        with torch.inference_mode(), cudnn.flags(**flags, allow_tf32=False):
-            return self._graph(x.to(self.device))  # type: ignore[no-any-return]  # a GraphModule returns Any
+        with _exact():
+            return self._graph(self._placed(x))  # type: ignore[no-any-return]  # a GraphModule returns Any
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The same of a batch, for which it is remembered what other configurations may share."""
+        memory = self._memories.setdefault(batch, Memory(self._reuse_bytes * len(batch)))
+        with _exact():
+            return self._steps.run(self._keys, lambda: self._placed(batch.inputs), memory)
+
+    def layer_outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Output of every layer on inputs ``[N, ...]``."""
+        layers = {node: layer for layer, node in self.network.nodes.items()}
+        found = {}
+
+        class Observer(Interpreter):
+            def run_node(self, n: Node) -> Any:
+                value = super().run_node(n)
+                if n.name in layers:
+                    found[layers[n.name]] = value
+                return value
+
+        with _exact():
+            Observer(self._graph).run(self._placed(x))
+        return found
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.to(self.device, memory_format=torch.channels_last) if x.dim() == 4 else x.to(self.device)
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Without gradients, and without TF32, cuDNN's default, which keeps 10 bits of each product."""
+    cudnn = torch.backends.cudnn
+    # Flags not given would be off.
+    flags = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    with torch.inference_mode(), cudnn.flags(**flags, allow_tf32=False):
+        yield

@@ -17,6 +17,7 @@ from cost_models.tvm.kernels import (
     LookupKernel,
     MaxPoolKernel,
     MultiplyKernel,
+    QuantizeKernel,
 )
 from cost_models.tvm.kernels import Output as StoredOutput
 from cost_models.tvm.kernels import Residual as StoredResidual
@@ -75,6 +76,13 @@ class Translation:
     isa: Isa
     batch: int = 1
     pack: Pack = packed
+
+    def input(self, name: str, images: str) -> Call:
+        """The call that quantizes a tensor of float32 images ``[N, H, W, C]`` to one of the network's inputs."""
+        tensor = self.tensors[name]
+        assert tensor.bounds is not None  # only logits have none
+        kernel = QuantizeKernel(self._image(name), "NHWC", self.isa)
+        return Call(kernel, {"input": images, "output": name}, kernel.constants(tensor.scale, tensor.bounds))
 
     def call(self, operation: Operation) -> Call:
         """The call that computes an operation."""

@@ -61,10 +61,16 @@ def stored_input(tensor: Tensor, images: NDArray[np.float32]) -> Stored:
         uint8 ``[N, top + H + bottom, left + W + right, C']``, where C' is C rounded up as
         :class:`cost_models.tvm.image.Image` says.
     """
-    pixels = np.moveaxis(images, 1, -1) if images.ndim == 4 else images.reshape(len(images), -1, 1, images.shape[-1])
     assert tensor.bounds is not None  # only logits have none
-    codes = tensor.bounds.saturate(np.rint(pixels.astype(np.float32) / np.float32(tensor.scale)))
+    codes = tensor.bounds.saturate(np.rint(pixels(images) / np.float32(tensor.scale)))
     return _framed(tensor, codes)
+
+
+def pixels(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Preprocessed inputs ``[N, C, H, W]``, ``[N, T, C]`` or ``[N, C]`` as ``[N, H, W, C]``."""
+    if images.ndim == 4:
+        return np.moveaxis(images, 1, -1)
+    return images.reshape(len(images), -1, 1, images.shape[-1])
 
 
 def _framed(tensor: Tensor, codes: NDArray[np.uint8]) -> Stored:

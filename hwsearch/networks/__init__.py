@@ -8,6 +8,7 @@ from hwsearch.networks.mlperf_tiny import DSCNN, ResNet8
 from hwsearch.networks.mobilenet_v1 import MobileNetV1, VisualWakeWords
 from hwsearch.networks.mobilenet_v2 import MobileNetV2
 from hwsearch.networks.resnet import ResNet
+from hwsearch.networks.vit import VisionTransformer
 
 __all__ = [
     "DSCNN",
@@ -18,6 +19,7 @@ __all__ = [
     "MobileNetV2",
     "ResNet",
     "ResNet8",
+    "VisionTransformer",
     "VisualWakeWords",
     "load_checkpoint",
 ]

@@ -6,6 +6,7 @@ from hwsearch.quantize.calibrate import ACTIVATION_BITS, OTHER_BITS, ActivationR
 from hwsearch.quantize.codebook import Codebook, lloyd_max, power_codebook
 from hwsearch.quantize.correction import Correction, least_squares, match_deviation, output_mean
 from hwsearch.quantize.database import WEIGHT_BITS, WEIGHT_FORMATS, LayerDatabase, build_database, look_up
+from hwsearch.quantize.equalization import equalize
 from hwsearch.quantize.gptq import coordinate_descent, gptq
 from hwsearch.quantize.grid import (
     ActivationGrid,
@@ -55,6 +56,7 @@ __all__ = [
     "build_database",
     "calibrate",
     "coordinate_descent",
+    "equalize",
     "global_ranges",
     "gptq",
     "input_moments",

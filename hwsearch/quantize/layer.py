@@ -30,7 +30,8 @@ class LayerQuantizer:
         group_size: Most weights of a group; the largest divisor of a channel's weights up to here is taken.
         hessian_weighted: Whether the estimator weighs squared errors by the mean square of the input they multiply.
         codebook: Chooses the levels of ``weight_format="codebook"``.
-        four_levels: Whether 2-bit weights have the codebook's four levels in either format; a narrow grid has three.
+        codebook_bits: Widths at which ``weight_format="uniform"`` is a codebook, too: at 2 bits the narrow grid leaves
+            one of four levels out.
         rounding: Chooses the codes.
         corrections: Applied to the codes in this order.
     """
@@ -40,7 +41,7 @@ class LayerQuantizer:
     group_size: int = 64
     hessian_weighted: bool = False
     codebook: Codebook = power_codebook
-    four_levels: bool = False
+    codebook_bits: Sequence[int] = ()
     rounding: Rounding = nearest
     corrections: Sequence[Correction] = ()
 
@@ -57,7 +58,7 @@ class LayerQuantizer:
         levels = uniform_levels(bits)
         clip = self.estimator(rows, bits, importance).clip
         scale = weight_scale(clip, int(levels[-1]))
-        coded = weight_format == "codebook" or (self.four_levels and bits == 2)
+        coded = weight_format == "codebook" or bits in self.codebook_bits
         if coded:
             levels, scale = self.codebook(rows, clip, bits)
         scale = scale.view(len(weight), -1) if self.granularity == "per_group" else scale

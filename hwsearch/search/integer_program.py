@@ -1,8 +1,7 @@
 """The exact integer program: one choice per group, least loss within bounds on additive costs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,47 @@ PerChoice = Sequence[NDArray[np.float64]]
 """A number for every choice of every group: an array ``[choices]`` per group."""
 
 
+LEAST_PRICE = 1e-9
+"""Of the budgets, relative to losses; the largest is its inverse."""
+HALVINGS = 60
+"""Of the interval of prices, on a logarithmic scale."""
+ROUNDING = 1e-9
+"""Relative; what sums of floats may be off."""
+UNIT = 1e3
+"""The loss of a known solution in the solver's units; it stops when 1e-6 of these are left to gain."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """An upper bound on a cost that adds up over groups."""
 
     costs: PerChoice
     bound: float
+
+
+@dataclass(frozen=True)
+class _Program:
+    """Choices of all groups in a row, less than nothing being the least of their group.
+
+    Attributes:
+        group: Of each choice, ``[M]``; ascending.
+        number: Of the choice within its group, ``[M]``.
+        loss: More than the least of the group, ``[M]``.
+        costs: Likewise, of every budget, relative to its dearest choice, ``[budgets, M]``.
+        room: For the sums of costs, ``[budgets]``.
+    """
+
+    group: NDArray[np.int64]
+    number: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    costs: NDArray[np.float64]
+    room: NDArray[np.float64]
+
+    def of(self, kept: NDArray[np.bool_]) -> "_Program":
+        """Fewer choices."""
+        return replace(
+            self, group=self.group[kept], number=self.number[kept], loss=self.loss[kept], costs=self.costs[:, kept]
+        )
 
 
 def least_loss(losses: PerChoice, budgets: Sequence[Budget], time_limit_s: float = 60.0) -> list[int] | None:
@@ -38,32 +72,80 @@ def least_loss(losses: PerChoice, budgets: Sequence[Budget], time_limit_s: float
     Raises:
         RuntimeError: If the solver gives up.
 
-    Reference: the formulation of HAWQ-V3, Yao et al. 2021, arXiv:2011.10680, section 3.4, for any number of choices.
+    Reference: the formulation of HAWQ-V3, Yao et al. 2021, arXiv:2011.10680, for any number of choices.
     """
-    ends = list(accumulate(map(len, losses), initial=0))
+    program, unit = _without_hopeless(_without_dominated(_program(losses, budgets)))
+    size = len(program.loss)
     # [groups, variables]: each group takes exactly one of its choices
-    groups = np.repeat(np.arange(len(losses)), list(map(len, losses)))
-    one_each = csr_array((np.ones(ends[-1]), (groups, np.arange(ends[-1]))))
-    constraints = [LinearConstraint(one_each, 1, 1)]
-    constraints += [_constraint(budget) for budget in budgets]
-    objective = np.concatenate(losses)
+    one_each = csr_array((np.ones(size), (program.group, np.arange(size))), shape=(len(losses), size))
     found = milp(
-        objective / max(float(np.abs(objective).max()), np.finfo(float).tiny),
-        integrality=np.ones(ends[-1], int),
+        program.loss * (UNIT / unit),
+        integrality=np.ones(size, int),
         bounds=Bounds(0, 1),
-        constraints=constraints,
+        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(program.costs, -np.inf, program.room)],
         options={"mip_rel_gap": 0, "time_limit": time_limit_s},
     )
     if found.status == INFEASIBLE:
         return None
     if not found.success:
-        raise RuntimeError(f"The integer program of {ends[-1]} variables was not solved: {found.message}")
-    return [int(np.argmax(found.x[start:end])) for start, end in pairwise(ends)]
+        raise RuntimeError(f"The integer program of {size} variables was not solved: {found.message}")
+    taken = program.of(found.x > 0.5)
+    return [int(number) for number in taken.number]
 
 
-def _constraint(budget: Budget) -> LinearConstraint:
-    """Spread over the cheapest and dearest choices, since solvers' tolerances are absolute."""
-    costs = [choices - choices.min() for choices in budget.costs]
-    room = budget.bound - sum(float(choices.min()) for choices in budget.costs)
-    scale = max(float(choices.max()) for choices in costs) or 1.0
-    return LinearConstraint(np.concatenate(costs)[np.newaxis] / scale, -np.inf, room / scale)
+def _program(losses: PerChoice, budgets: Sequence[Budget]) -> _Program:
+    sizes = [len(loss) for loss in losses]
+    costs, room = [], []
+    for budget in budgets:
+        added = [cost - cost.min() for cost in budget.costs]
+        dearest = max(float(cost.max()) for cost in added) or 1.0
+        costs.append(np.concatenate(added) / dearest)
+        room.append((budget.bound - sum(float(cost.min()) for cost in budget.costs)) / dearest)
+    return _Program(
+        np.repeat(np.arange(len(sizes)), sizes),
+        np.concatenate([np.arange(size) for size in sizes]),
+        np.concatenate([loss - loss.min() for loss in losses]),
+        np.reshape(costs, (len(budgets), sum(sizes))),
+        np.array(room),
+    )
+
+
+def _without_dominated(program: _Program) -> _Program:
+    """Leave out choices that another of the group matches in loss and every cost, and all but the first of equals."""
+    points = np.vstack([program.loss, program.costs]).T  # [M, 1 + budgets]
+    kept = np.ones(len(points), bool)
+    for group in range(program.group[-1] + 1):
+        own = points[program.group == group]
+        no_worse = (own <= own[:, np.newaxis]).all(axis=2)  # [choice, other]
+        later = np.tri(len(own), k=-1, dtype=bool)
+        kept[program.group == group] = ~(no_worse & (~no_worse.T | later)).any(axis=1)
+    return program.of(kept)
+
+
+def _without_hopeless(program: _Program) -> tuple[_Program, float]:
+    """Leave out choices that no solution better than a known one can hold; return also the known one's loss.
+
+    With a price on the budgets, every group's cheapest choice together are a lower bound (Lagrange's relaxation), which
+    a choice raises by what it is dearer. Where they keep the budgets, they are a known solution.
+    """
+    starts = np.flatnonzero(np.diff(program.group, prepend=-1))
+    cost, room = program.costs.sum(axis=0), float(program.room.sum())
+    known, bound, excess = np.inf, -np.inf, np.zeros_like(program.loss)
+    low, high = LEAST_PRICE, 1 / LEAST_PRICE
+    scale = float(program.loss.max()) or 1.0
+    for _ in range(HALVINGS):
+        price = scale * (low * high) ** 0.5
+        priced = program.loss + price * cost
+        cheapest = np.minimum.reduceat(priced, starts)
+        dearer = priced - cheapest[program.group]
+        chosen = np.unique(np.where(dearer == 0, program.group, -1), return_index=True)[1][-len(starts) :]
+        within = bool((program.costs[:, chosen].sum(axis=1) <= program.room).all())
+        if within:
+            known = min(known, float(program.loss[chosen].sum()))
+        lower = float(cheapest.sum()) - price * room
+        if lower > bound:
+            bound, excess = lower, dearer
+        low, high = (low, price / scale) if within else (price / scale, high)
+    if known == np.inf:
+        return program, scale * UNIT
+    return program.of(excess <= (known - bound) * (1 + ROUNDING) + ROUNDING * scale), known or scale

@@ -8,7 +8,10 @@ from cost_models import BitConfig
 from hwsearch.pareto import DIRECTIONS
 from hwsearch.search.space import SearchSpace
 
-MEASURES = ("top1", "latency_s", "energy_j", "size_bytes", "bops")
+MEASURES = ("top1", "kl", "latency_s", "energy_j", "size_bytes", "bops")
+
+JUDGED = ("top1", "kl")
+"""Those that are known only once a candidate has been judged; the others are costs."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def check_known(
     """
     known = [name for name, value in costs.items() if not isnan(value)]
     for measure in [*objectives, *(constraint.measure for constraint in constraints)]:
-        if measure != "top1" and measure not in known:
+        if measure not in (*JUDGED, *known):
             raise ValueError(f"Hardware '{device}' does not know {measure}; it knows {known}.")
 
 
@@ -95,7 +98,7 @@ def check_reachable(
         ValueError: Names the bound, the least that can be had and the configuration that has it.
     """
     for constraint in constraints:
-        if constraint.measure == "top1":  # known only after the search
+        if constraint.measure in JUDGED:
             continue
         choices = {group.name: group.precisions[0] for group in space.groups}
         for group in space.groups:

@@ -1,74 +1,110 @@
-"""Opening and resuming an Optuna study."""
+"""Where an Optuna study is kept, and opening it again."""
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
 from hwsearch.pareto import DIRECTIONS
+from hwsearch.search.locks import FileLocks, Locks, PostgresLocks, waiting_lock
 
 SamplerFactory = Callable[[int], BaseSampler]
 """Makes a sampler from a seed."""
+
+ASYNCHRONOUS = "-c synchronous_commit=off"
+"""A PostgreSQL server that crashes may forget the last moment's writes, never those before them: no wait for each."""
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file for several writers of which any may be killed.
+
+    A trial has hundreds of records, so the disk is waited for at its end only: what was written before survives the
+    process in any case.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append whole lines, in place of the half one that a killed writer may have left at the end."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with waiting_lock(self._path.with_name(f".{self._path.name}.lock")), self._path.open("rb+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":
+                    file.truncate(self._path.read_bytes().rfind(b"\n") + 1)
+                    file.seek(0, os.SEEK_END)
+            file.write(lines)
+            file.flush()
+            if any("values" in log for log in logs):
+                os.fsync(file.fileno())
 
 
 def open_storage(url: str | None, run_dir: Path) -> BaseStorage:
     """Optuna's storage: the run folder's journal file, or any database URL that Optuna takes.
 
-    A process that was killed may leave half a line at the end of the journal and its lock; both are removed, which is
-    safe because the caller holds the run folder's own lock.
-
     Raises:
         ValueError: If the database can't be opened.
     """
-    if url:
-        return _open_database(url)
-    path = run_dir / "study.journal"
-    if path.exists():
-        data = path.read_bytes()
-        if not data.endswith(b"\n"):
-            os.truncate(path, data.rfind(b"\n") + 1)
-    Path(f"{path}.lock").unlink(missing_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    return _open_database(url) if url else JournalStorage(Journal(run_dir / "study.journal"))
 
 
 def _open_database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError  # slow to import, and only this storage needs it
 
+    shown = without_password(url)
     try:
-        return RDBStorage(url)
+        if not _is_postgres(url):
+            return RDBStorage(url)
+        with PostgresLocks(url, "tables").turn():  # two processes can't create the same tables at once
+            return RDBStorage(url, engine_kwargs={"connect_args": {"options": ASYNCHRONOUS}})
     except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"storage={url} can't be opened: {reason}; give a URL such as sqlite:///FILE.") from error
+        raise ValueError(f"storage={shown} can't be opened: {reason}; give a URL such as sqlite:///FILE.") from error
+    except ImportError as error:
+        raise ValueError(f"storage={shown} can't be opened: {error}; pip install 'hwsearch[postgresql]'.") from error
+
+
+def without_password(url: str | None) -> str | None:
+    """A database URL as it may be shown: its password replaced by stars."""
+    return re.sub(r"(://[^/@]*:)[^/@]*@", r"\1***@", url) if url else url
+
+
+def _is_postgres(url: str) -> bool:
+    return url.startswith(("postgresql:", "postgresql+"))
+
+
+def open_locks(url: str | None, run_dir: Path, study_name: str) -> Locks:
+    """Locks for the workers of one study: those of its PostgreSQL server, else files.
+
+    Files serve the processes of one machine: they lie beside an SQLite file, or in the run folder.
+    """
+    if url and _is_postgres(url):
+        return PostgresLocks(url, study_name)
+    if url and url.startswith("sqlite:///"):
+        return FileLocks(Path(url.removeprefix("sqlite:///")).parent)
+    return FileLocks(run_dir)
 
 
 def open_study(
-    storage: BaseStorage,
-    name: str,
-    objectives: Sequence[str],
-    make_sampler: SamplerFactory,
-    seed: int,
-    definition: Mapping[str, Any],
+    storage: BaseStorage, name: str, objectives: Sequence[str], definition: Mapping[str, Any]
 ) -> optuna.Study:
-    """Create a study, or open it again and make ready to go on.
+    """Create a study, or open it again.
 
     Args:
         storage: Where it is kept.
         name: Its name in the storage.
         objectives: Its objectives in order.
-        make_sampler: Makes the sampler; seeded from ``seed`` and the number of trials told, since a resumed search
-            would otherwise ask for the same candidates again.
-        seed: Seed of the search.
         definition: What the study's results depend on, JSON-like; a study is only resumed with the same one.
 
     Raises:
@@ -78,10 +114,12 @@ def open_study(
     study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     _check_same(study.user_attrs.get("definition"), definition)
     study.set_user_attr("definition", definition)
-    told = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-    study.sampler = make_sampler(int(np.random.SeedSequence([seed, told]).generate_state(1)[0]))
-    _requeue_interrupted(study, storage)
     return study
+
+
+def shared_name(definition: Mapping[str, Any]) -> str:
+    """Name of a study in a database that many share: the same search has the same one, wherever it is run."""
+    return f"hwsearch {sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def check_resumable(storage: BaseStorage, name: str, definition: Mapping[str, Any]) -> None:
@@ -105,47 +143,3 @@ def _check_same(known: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> N
             f"The run folder holds a search with other settings ({', '.join(changed)}); "
             "repeat the command that began it, or choose another run_dir."
         )
-
-
-def _requeue_interrupted(study: optuna.Study, storage: BaseStorage) -> None:
-    """Let trials that a killed process left running wait again, with their numbers and what was chosen for them so far.
-
-    To fail them would lose candidates of the queue, and BruteForceSampler refuses failed trials that lack parameters.
-    """
-    study_id = storage.get_study_id_from_name(study.study_name)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-        storage.set_trial_state_values(trial_id, TrialState.WAITING)
-
-
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Hold the run folder for this process; the lock goes when the process does, however it ends.
-
-    Raises:
-        ValueError: If another process holds it.
-    """
-    with (run_dir / ".lock").open("w") as file:
-        if not _try_lock(file):
-            raise ValueError(
-                f"Another process is writing run folder '{run_dir}'; wait for it or choose another run_dir."
-            )
-        yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -7,7 +7,8 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from hwsearch.search.loop import config_of, judged_configs
+from hwsearch.search.encoding import config_of
+from hwsearch.search.ledger import judged_configs
 from hwsearch.search.objectives import MEASURES, Constraint
 from hwsearch.search.space import SearchSpace, canonical
 
@@ -15,8 +16,9 @@ from hwsearch.search.space import SearchSpace, canonical
 def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[Constraint] = ()) -> pd.DataFrame:
     """One row per finished trial: trial, state, kind, feasible, and the measures of complete ones.
 
-    ``state`` is complete, does_not_fit (judged, but too large for the device: its latency is infinite), duplicate (of a
-    candidate judged before) or failed (by another program on the same storage); ``feasible`` is false unless complete.
+    ``state`` is complete, dropped (not judged on all images, for it could not be on the front), does_not_fit (too large
+    for the device: its latency is infinite), duplicate (of a candidate judged before) or failed (by another program on
+    the same storage); ``feasible`` is false unless complete.
     """
     uniforms = {canonical(config) for config in space.uniforms()}
     rows = []
@@ -32,16 +34,19 @@ def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[
                 "state": state,
                 "kind": _kind(trial, space, uniforms),
                 "feasible": feasible,
+                "images": trial.user_attrs.get("n"),
                 **{measure: measures.get(measure) for measure in MEASURES},
             }
         )
-    table = pd.DataFrame(rows, columns=["trial", "state", "kind", "feasible", *MEASURES])
-    return table.astype({"feasible": bool, **dict.fromkeys(MEASURES, "float64")})
+    table = pd.DataFrame(rows, columns=["trial", "state", "kind", "feasible", "images", *MEASURES])
+    return table.astype({"feasible": bool, "images": "Int64", **dict.fromkeys(MEASURES, "float64")})
 
 
 def _state(trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
-        return "does_not_fit" if trial.user_attrs["measures"].get("latency_s") == inf else "complete"
+        if trial.user_attrs["measures"].get("latency_s") == inf:
+            return "does_not_fit"
+        return "dropped" if "dropped" in trial.user_attrs else "complete"
     return "duplicate" if "duplicate_of" in trial.user_attrs else "failed"
 
 

@@ -2,19 +2,17 @@
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published import FIXTURES, bit_fusion_layer, device_file, table
 
 from cost_models import BitFusion, LayerSpec, NetworkSpec, Precision, load_device
 from cost_models.bit_fusion_tiling import Counts
 
-ROOT = Path(__file__).parents[2]
-FIXTURE = ROOT.parent / "shared" / "fixtures" / "bitfusion_isca2018_16x32.csv"
 COUNTS = [
     "compute_cycles",
     *("dram_read_bits", "dram_write_bits"),
@@ -22,71 +20,6 @@ COUNTS = [
     *("ibuf_read_bits", "ibuf_write_bits"),
     *("obuf_read_bits", "obuf_write_bits"),
 ]
-
-# in_channels, out_channels, output side, kernel, stride, activation_bits, weight_bits of every layer in the fixture.
-# Source: bitfusion/src/benchmarks/benchmarks.py of the repository; AlexNet and ResNet18 are the 2x wide WRPN variants.
-SHAPES = {
-    "AlexNet": {
-        "conv1_a conv1_b": (3, 96, 55, 11, 4, 8, 8),
-        "conv2_a conv2_b": (96, 256, 28, 5, 1, 4, 4),
-        "conv3_a conv3_b": (512, 384, 14, 3, 1, 4, 4),
-        "conv4_a conv4_b": (384, 384, 14, 3, 1, 4, 4),
-        "conv5_a conv5_b": (384, 256, 14, 3, 1, 4, 4),
-        "fc1": (18432, 8192, 1, 1, 1, 4, 4),
-        "fc2": (8192, 8192, 1, 1, 1, 4, 4),
-        "fc3": (8192, 1000, 1, 1, 1, 8, 8),
-    },
-    "SVHN": {
-        "conv0": (3, 64, 32, 3, 1, 8, 1),
-        "conv1": (64, 64, 32, 3, 1, 1, 1),
-        "conv2": (64, 128, 16, 3, 1, 1, 1),
-        "conv3": (128, 128, 16, 3, 1, 1, 1),
-        "conv4": (128, 256, 8, 3, 1, 1, 1),
-        "conv5": (256, 256, 8, 3, 1, 1, 1),
-        "fc6": (4096, 1024, 1, 1, 1, 1, 1),
-        "fc7": (1024, 1024, 1, 1, 1, 1, 1),
-        "fc8": (1024, 10, 1, 1, 1, 1, 1),
-    },
-    "CIFAR10": {
-        "conv0": (3, 128, 32, 3, 1, 8, 8),
-        "conv1": (128, 128, 32, 3, 1, 2, 2),
-        "conv2": (128, 256, 16, 3, 1, 2, 2),
-        "conv3": (256, 256, 16, 3, 1, 2, 2),
-        "conv4": (256, 512, 8, 3, 1, 2, 2),
-        "conv5": (512, 512, 8, 3, 1, 2, 2),
-        "fc6": (8192, 1024, 1, 1, 1, 2, 2),
-        "fc7": (1024, 1024, 1, 1, 1, 2, 2),
-        "fc8": (1024, 10, 1, 1, 1, 2, 2),
-    },
-    "LeNet-5": {
-        "conv0": (1, 32, 32, 5, 1, 2, 2),
-        "conv1": (32, 64, 16, 5, 1, 2, 2),
-        "fc1": (4096, 512, 1, 1, 1, 2, 2),
-        "fc2": (512, 10, 1, 1, 1, 2, 2),
-    },
-    "VGG-7": {
-        "conv1_a conv1_b": (3, 128, 32, 3, 1, 2, 2),
-        "conv2_a conv2_b": (128, 256, 16, 3, 1, 2, 2),
-        "conv3_a conv3_b": (256, 512, 8, 3, 1, 2, 2),
-        "fc1": (8192, 1024, 1, 1, 1, 2, 2),
-    },
-    "RESNET-18": {
-        "conv1_a": (3, 128, 112, 7, 2, 8, 8),
-        "module2/conv2_1_a module2/conv2_2_a": (128, 128, 56, 1, 1, 4, 4),
-        "module2/conv2_1_b module2/conv2_2_b": (128, 128, 56, 3, 1, 4, 4),
-        "module3/conv3_1_a": (128, 256, 28, 1, 2, 4, 4),
-        "module3/conv3_2_a": (256, 256, 28, 1, 1, 4, 4),
-        "module3/conv3_1_b module3/conv3_2_b": (256, 256, 28, 3, 1, 4, 4),
-        "module4/conv4_1_a": (256, 512, 14, 1, 2, 4, 4),
-        "module4/conv4_2_a": (512, 512, 14, 1, 1, 4, 4),
-        "module4/conv4_1_b module4/conv4_2_b": (512, 512, 14, 3, 1, 4, 4),
-        "module5/conv5_1_a": (512, 1024, 7, 1, 2, 4, 4),
-        "module5/conv5_2_a": (1024, 1024, 7, 1, 1, 4, 4),
-        "module5/conv5_1_b module5/conv5_2_b": (1024, 1024, 7, 3, 1, 4, 4),
-    },
-    "RNN": {"matmul": (4096, 4096, 1, 1, 1, 4, 4)},
-    "LSTM": {"matmul": (3600, 3600, 1, 1, 1, 4, 4)},
-}
 
 # Microjoules per frame and cycles per batch, computed from the simulator's counts and its printed constants
 # (batch 16): reference/hardware.md section 1a.
@@ -102,36 +35,18 @@ NETWORKS = {
 }
 
 
-def layer_and_precision(network: str, layer: str) -> tuple[LayerSpec, Precision]:
-    """The row ``network``, ``layer`` of the fixture, such as ``conv1_a/Convolution``."""
-    short, op = layer.rsplit("/", 1)
-    shape = next(shape for names, shape in SHAPES[network].items() if short in names.split())
-    in_channels, out_channels, side, kernel, stride, activation_bits, weight_bits = shape
-    spec = LayerSpec(
-        layer,
-        "linear" if op == "MatMul" else "conv2d",
-        in_channels,
-        out_channels,
-        (kernel, kernel),
-        (stride, stride),
-        in_size=((side - 1) * stride + kernel,) * 2,
-        out_size=(side, side),
-    )
-    return spec, Precision(weight_bits, activation_bits)
-
-
 @pytest.fixture(scope="module")
 def device() -> BitFusion:
-    model = load_device(ROOT / "conf" / "hardware" / "bitfusion_isca_2018.yaml")
+    model = load_device(device_file("bitfusion_isca_2018"))
     assert isinstance(model, BitFusion)
     return model
 
 
 @pytest.fixture(scope="module")
 def published() -> pd.DataFrame:
-    if not FIXTURE.exists():
-        pytest.skip(f"needs {FIXTURE}")
-    return pd.read_csv(FIXTURE, comment="#")
+    if not FIXTURES.is_dir():
+        pytest.skip(f"needs {FIXTURES}")
+    return table("bitfusion_isca2018_16x32.csv")
 
 
 # Source: reference/hardware.md section 1a, "Validation rows": simulated compute cycles.
@@ -161,18 +76,16 @@ VALIDATION_ROWS = [
 def test_throughput_formula_gives_the_simulated_compute_cycles(
     device: BitFusion, network: str, layer: str, cycles: int
 ) -> None:
-    assert device.compute_cycles(*layer_and_precision(network, layer)) == cycles
+    assert device.compute_cycles(*bit_fusion_layer(network, layer)) == cycles
 
 
 def test_every_published_layer_is_reproduced_to_the_cycle_and_bit(device: BitFusion, published: pd.DataFrame) -> None:
     assert len(published) == 61
     for row in published.itertuples():
-        counts = device.counts(*layer_and_precision(row.network, row.layer))
+        counts = device.counts(*bit_fusion_layer(row.network, row.layer))
         assert {name: getattr(counts, name) for name in COUNTS} == {name: getattr(row, name) for name in COUNTS}
         assert device.cycles(counts) == row.total_cycles
-        assert device.dram_bits(*layer_and_precision(row.network, row.layer)) == (
-            row.dram_read_bits + row.dram_write_bits
-        )
+        assert device.dram_bits(*bit_fusion_layer(row.network, row.layer)) == (row.dram_read_bits + row.dram_write_bits)
 
 
 def test_only_the_lstm_has_ragged_tiles(device: BitFusion, published: pd.DataFrame) -> None:
@@ -180,7 +93,7 @@ def test_only_the_lstm_has_ragged_tiles(device: BitFusion, published: pd.DataFra
     ragged = [
         row.network
         for row in published.itertuples()
-        if device.compute_cycles(*layer_and_precision(row.network, row.layer)) != row.compute_cycles
+        if device.compute_cycles(*bit_fusion_layer(row.network, row.layer)) != row.compute_cycles
     ]
     assert ragged == ["LSTM"]
 
@@ -199,7 +112,7 @@ def test_network_latency_and_energy_match_the_published_counts(
 ) -> None:
     microjoules, cycles = NETWORKS[network]
     rows = published[published["network"] == network]
-    costs = [device.layer_cost(*layer_and_precision(network, layer)) for layer in rows["layer"]]
+    costs = [device.layer_cost(*bit_fusion_layer(network, layer)) for layer in rows["layer"]]
     assert sum(cost.latency_s for cost in costs) == pytest.approx(cycles / 500e6 / 16, rel=1e-12)
     # the table is rounded to three digits or more: 0.5 / 264
     assert sum(cost.energy_j for cost in costs) * 1e6 == pytest.approx(microjoules, rel=2e-3)
@@ -248,7 +161,7 @@ def test_a_layer_is_bound_by_what_would_have_to_shrink(device: BitFusion) -> Non
         ("RESNET-18", "module3/conv3_1_a/Convolution"): "store",
     }
     for (network, layer), bound_by in bounds.items():
-        assert device.layer_cost(*layer_and_precision(network, layer)).bound_by == bound_by
+        assert device.layer_cost(*bit_fusion_layer(network, layer)).bound_by == bound_by
 
 
 @settings(deadline=None, max_examples=50)

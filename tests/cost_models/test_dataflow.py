@@ -4,11 +4,10 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from published import device_file
 
 from cost_models import FLOAT, Dataflow, LayerSpec, NetworkSpec, Precision, load_device, total_cost
 from cost_models.finn import MatrixVectorUnit
-
-from .published import device_file
 
 # 3x3 convolution, 64 to 64 channels, 8x8 outputs
 UNIT = MatrixVectorUnit(9 * 64, 64, 64, weight_bits=2, activation_bits=2, pe=16, simd=32)

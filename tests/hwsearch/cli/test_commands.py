@@ -55,6 +55,14 @@ def test_a_grid_of_searches_can_be_compared(hwsearch, tmp_path):
     }
     assert hwsearch("compare", *folders, f"run_dir={tmp_path / 'named'}").status == 0
     assert (tmp_path / "named" / "summary.csv").exists()
+    elsewhere = ["--on", "t4_roofline", "--on", "gap9_ne16", "--out", tmp_path / "elsewhere"]
+    result = hwsearch("compare", *folders, *elsewhere)
+    assert result.status == 0, result.err
+    assert "does not run W4A4" in " ".join(result.out.split())
+    summary = pd.read_csv(tmp_path / "elsewhere" / "transfer_summary.csv")
+    assert list(summary["device"]) == ["t4_roofline"] * 4 + ["gap9_ne16"] * 4
+    assert summary["share"].between(0, 1).all()
+    assert "leave it out with --on" in hwsearch("compare", *folders, "--on", "t4_roofline", "--best", "bops").err
 
 
 def test_evaluate_judges_float_uniform_and_a_trial(hwsearch, tmp_path):

@@ -29,6 +29,19 @@ def test_images_under_the_mask_calibrate_and_are_not_scored(tmp_path):
     assert np.array_equal(data.calibration, IMAGES[[1, 4]])
 
 
+def test_labels_of_calibration_images_come_along_where_the_file_has_them(tmp_path):
+    np.savez(tmp_path / "test.npz", images=IMAGES, labels=LABELS, calib_mask=MASK)
+    np.savez(tmp_path / "calibration.npz", images=IMAGES, labels=LABELS)
+    labels = load(tmp_path, calibration="calibration.npz", max_calibration=3).calibration_labels
+    assert labels.tolist() == [0, 2, 1] and labels.dtype == np.int64
+    assert load(tmp_path).calibration_labels.tolist() == [1, 1]
+    np.savez(tmp_path / "calibration.npz", images=IMAGES)
+    assert load(tmp_path, calibration="calibration.npz").calibration_labels is None
+    np.savez(tmp_path / "calibration.npz", images=IMAGES, labels=LABELS[:3])
+    with pytest.raises(ValueError, match=r"Array 'labels' in '.*calibration\.npz' is uint8 of shape \(3,\)"):
+        load(tmp_path, calibration="calibration.npz")
+
+
 def test_images_under_the_mask_are_not_scored_beside_a_calibration_file(tmp_path):
     np.savez(tmp_path / "test.npz", images=IMAGES, labels=LABELS, calib_mask=MASK)
     np.savez(tmp_path / "calibration.npz", images=IMAGES)

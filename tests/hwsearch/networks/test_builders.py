@@ -12,6 +12,7 @@ from hwsearch.networks import (
     MobileNetV2,
     ResNet,
     ResNet8,
+    VisionTransformer,
 )
 from hwsearch.networks.residual import PadShortcut
 
@@ -64,6 +65,10 @@ def test_bad_arguments_are_refused_with_the_choices():
         ResNet(20)
     with pytest.raises(ValueError, match=r"model\.network\.width=0\.01 must be at least 1/32"):
         MobileNetV1(0.01)
+    with pytest.raises(ValueError, match=r"VisionTransformer width=192 is no multiple of heads=5\."):
+        VisionTransformer(192, 5)
+    with pytest.raises(ValueError, match=r"VisionTransformer size=32 is no multiple of patch=5\."):
+        VisionTransformer(192, 3, patch=5, size=32)
     for build in (lambda stem: ResNet(18, stem), MobileNetV2, InceptionV3):
         with pytest.raises(ValueError, match=r"stem='svhn' is unknown; use 'cifar' \(32x32 inputs\) or 'imagenet'\."):
             build("svhn")

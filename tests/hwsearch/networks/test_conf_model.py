@@ -13,7 +13,15 @@ from hwsearch.networks import load_checkpoint
 CONF = Path(__file__).parents[3] / "conf"
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 NAMES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-FAST = {"cifar_resnet20", "digits", "mlperf_tiny_dscnn", "mlperf_tiny_resnet8", "mlperf_tiny_vww", "mobilenet_v1_075"}
+FAST = {
+    "cifar_resnet20",
+    "deit_tiny_cifar",
+    "digits",
+    "mlperf_tiny_dscnn",
+    "mlperf_tiny_resnet8",
+    "mlperf_tiny_vww",
+    "mobilenet_v1_075",
+}
 TORCHVISION = {"torchvision"}
 FIELDS = {"name", "network", "checkpoint", "checkpoint_sha256", "input"}
 WEIGHTS = {

@@ -13,6 +13,7 @@ from hwsearch.networks import (
     MobileNetV2,
     ResNet,
     ResNet8,
+    VisionTransformer,
     VisualWakeWords,
 )
 
@@ -40,6 +41,18 @@ def test_inception_v3_has_torchvisions_parameters_without_auxiliary_head():
     # with batch norm, and a linear layer.
     auxiliary = 768 * 128 + 2 * 128 + 25 * 128 * 768 + 2 * 768 + 768 * 1000 + 1000
     assert parameters(InceptionV3) == 27_161_264 - auxiliary == 23_834_568
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "millions"),
+    [(192, 3, 5), (384, 6, 22), (768, 12, 86)],  # Touvron et al. 2021, table 1, which rounds down
+)
+def test_vision_transformers_have_the_papers_parameters(width, heads, millions):
+    assert int(parameters(VisionTransformer, width, heads) / 1e6) == millions
+
+
+def test_the_base_transformer_has_torchvisions_parameters():
+    assert parameters(VisionTransformer, 768, 12) == 86_567_656  # `num_params` of vit_b_16 in torchvision.models
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])
@@ -78,4 +91,6 @@ def test_digits_network_is_smaller_than_400_kb():
 def test_cifar_stems_change_no_parameter_but_those_of_resnets_first_convolution_and_the_head():
     for build, features in ((MobileNetV2, 1280), (InceptionV3, 2048)):
         assert parameters(build, "cifar", 10) == parameters(build) - 990 * (features + 1)
-    assert parameters(ResNet, 18, "cifar", 10) == 11_689_512 - 990 * 513 - 64 * 3 * (49 - 9)
+    resnets = {18: (11_689_512, 512), 34: (21_797_672, 512), 50: (25_557_032, 2048), 101: (44_549_160, 2048)}
+    for depth, (count, features) in resnets.items():
+        assert parameters(ResNet, depth, "cifar", 10) == count - 990 * (features + 1) - 64 * 3 * (49 - 9)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from math import exp
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cost_models import BitConfig, CostModel, LayerSpec, NetworkSpec, load_device
 from hwsearch.costs import cost_table, pricing
-from hwsearch.search import SearchSpace, build_space, canonical
+from hwsearch.search import Judgement, SearchSpace, build_space, canonical
+from hwsearch.sensitivities import COLUMNS
 
 HARDWARE = Path(__file__).parents[3] / "conf" / "hardware"
 LAYERS = (
@@ -23,17 +25,17 @@ SENSITIVITY = {"conv1": 4.0, "block.conv": 1.0, "fc": 2.0}
 
 
 class Judge:
-    """``evaluate`` of a search; ``interrupt_at`` is the call, from 1, that a user interrupts."""
+    """Judges candidates; ``interrupt_at`` is the call, from 1, that a user interrupts."""
 
     def __init__(self, interrupt_at: int | None = None) -> None:
         self.calls: Counter[object] = Counter()
         self.interrupt_at = interrupt_at
 
-    def __call__(self, config: BitConfig) -> float:
+    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
         self.calls[canonical(config)] += 1
         if self.calls.total() == self.interrupt_at:
             raise KeyboardInterrupt
-        return self.top1(config)
+        return Judgement({"top1": self.top1(config)}, n=1000)
 
     @staticmethod
     def top1(config: BitConfig) -> float:
@@ -64,6 +66,23 @@ def new_judge() -> type[Judge]:
 @pytest.fixture(scope="session")
 def layers() -> tuple[LayerSpec, ...]:
     return LAYERS
+
+
+@pytest.fixture(scope="session")
+def sensitivities() -> pd.DataFrame:
+    """The noise that :meth:`Judge.top1` counts, at every width."""
+    rows = [
+        (layer, operand, bits, weight_format, sensitivity * 4.0**-bits)
+        for layer, sensitivity in SENSITIVITY.items()
+        for operand, weight_format in (("weights", "uniform"), ("activations", ""))
+        for bits in range(2, 9)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@pytest.fixture(scope="session")
+def hardware() -> Path:
+    return HARDWARE
 
 
 @pytest.fixture(scope="session")

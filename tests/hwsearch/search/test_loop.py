@@ -22,7 +22,7 @@ from hwsearch.search import (
     search_precisions,
     trials_table,
 )
-from hwsearch.search.loop import unjudged_neighbour
+from hwsearch.search.candidates import unjudged_neighbour
 
 from .conftest import Problem
 

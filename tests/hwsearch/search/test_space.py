@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cost_models import LayerSpec, Precision, load_device
 from hwsearch.search import Group, SearchSpace, build_space, canonical, config_of
-from hwsearch.search.loop import encode, suggest
+from hwsearch.search.encoding import encode, suggest
 
 NAMES = ["stem", "layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "fc"]
 LAYERS = [LayerSpec(name, "linear" if name == "fc" else "conv2d", 8, 8) for name in NAMES]

@@ -178,13 +178,6 @@ def test_another_space_with_equally_many_choices_is_refused(layers, small, new_j
         run(replace(small, space=spaces[1]), new_judge(), tmp_path, n_trials=2)
 
 
-def test_a_killed_process_leaves_no_lock(small, new_judge, tmp_path):
-    run(small, new_judge(), tmp_path, n_trials=6)
-    (tmp_path / "study.journal.lock").symlink_to(tmp_path / "study.journal")  # as Optuna's lock, held
-    check(run(small, new_judge(), tmp_path, n_trials=8), small, 8)
-    assert not (tmp_path / "study.journal.lock").is_symlink()
-
-
 @pytest.mark.parametrize("stop", [3, 9])
 def test_a_database_serves_as_storage(small, new_judge, tmp_path, stop):
     url = f"sqlite:///{tmp_path / 'study.db'}"
