@@ -184,7 +184,7 @@ class _Pass:
         else:
             codes = codes.transpose(0, 2, 3, 1)  # [O, I, kh, kw] -> [O, kh, kw, I]
             window = Window(spec.kernel, spec.stride, spec.padding, spec.dilation)
-        bits = self.quantization.config[spec.name].weight_bits
+        bits = self.quantization.grid_bits(spec.name)
         parameters = integer_parameters(spec.name, codes, scale, bias, fmt, bits)
         self._convolution(node, spec.name, fmt, parameters, bits, window, spec.groups)
 

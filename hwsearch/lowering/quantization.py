@@ -129,6 +129,11 @@ class Quantization:
         codes = entry.codes.numpy()
         return codes, np.broadcast_to(entry.scale.numpy().astype(np.float64), len(codes))
 
+    def grid_bits(self, layer: str) -> int:
+        """Width of the grid that a layer's codes are from; the levels of a codebook are bytes."""
+        precision = self.config[layer]
+        return precision.weight_bits if look_up(self.database, layer, precision).levels is None else 8
+
     def bias(self, layer: str, bias: NDArray[np.float32]) -> NDArray[np.float32]:
         """The bias ``[O]`` that goes with a layer's codes."""
         entry = look_up(self.database, layer, self.config[layer])

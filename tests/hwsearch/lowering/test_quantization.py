@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwsearch.lowering.quantization import Format, integer_parameters
+from cost_models import Precision
+from hwsearch.lowering.quantization import Format, Quantization, integer_parameters
+from hwsearch.quantize import QuantizedWeight
 
 FORMAT = Format(0.5, 3, 0, 255)
 
@@ -70,3 +73,14 @@ def test_a_relu_leaves_no_integer_below_the_zero_point():
     fmt = Format(0.1, 100, 0, 255).clamped(0.0, np.inf)
     assert (fmt.qmin, fmt.qmax) == (100, 255)
     assert Format(0.1, 100, 0, 255).clamped(-np.inf, 6.0).qmax == 160
+
+
+def test_codes_of_a_codebook_are_bytes_whatever_their_width():
+    codes, levels = torch.tensor([[-127], [42]], dtype=torch.int8), torch.tensor([-127, -42, 42, 127], dtype=torch.int8)
+    database = {
+        ("plain", 2, "uniform"): QuantizedWeight(codes.sign(), torch.ones(2)),
+        ("coded", 2, "uniform"): QuantizedWeight(codes, torch.ones(2), levels),
+    }
+    quantization = Quantization(dict.fromkeys(("plain", "coded"), Precision(2, 8)), database, {}, True)
+    assert [quantization.grid_bits(layer) for layer in ("plain", "coded")] == [2, 8]
+    assert quantization.weight("coded")[0].tolist() == [[-127], [42]]
