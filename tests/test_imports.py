@@ -43,6 +43,7 @@ OWNERS = {
         "hwsearch.lowering",
         "hwsearch.networks",
         "hwsearch.quantize",
+        "hwsearch.sensitivity",
         "hwsearch.train",
     },
     "tvm": {"cost_models.tvm", "hwsearch.export.run", "hwsearch.lowering"},  # run.py is copied into exports
@@ -59,6 +60,7 @@ LIGHT = {
     "hwsearch.pareto": {"hydra", "optuna", "torch", "tvm"},
     "hwsearch.report": {"hydra", "optuna", "torch", "tvm"},
     "hwsearch.search": {"hydra", "torch", "tvm"},
+    "hwsearch.sensitivity_table": {"hydra", "optuna", "torch", "tvm"},
 }
 """What must not even be loaded, through whatever else a module imports."""
 

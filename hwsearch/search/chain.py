@@ -43,7 +43,7 @@ class Chain:
     Args:
         space: Decisions and choices.
         price: Costs of a configuration.
-        sensitivities: As :mod:`hwsearch.sensitivities` describes them.
+        sensitivities: As :mod:`hwsearch.sensitivity_table` describes them.
         objectives: The search's: top1 or kl, and costs. Without either, every choice is left to the sampler.
         constraints: The search's; candidates that exceed a bound on a cost are not proposed.
         reference_point: Of the hypervolume, by objective. Objectives that it lacks end at the worst that is known.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cost_models import BitConfig, Precision
 from hwsearch.search.judgement import Key
 from hwsearch.search.space import Group, SearchSpace
-from hwsearch.sensitivities import losses
+from hwsearch.sensitivity_table import losses
 
 Array = NDArray[np.float64]
 Choices = NDArray[np.int64]
@@ -100,7 +100,7 @@ def build_menu(
     Args:
         space: Decisions and choices.
         price: Costs of a configuration.
-        sensitivities: As :mod:`hwsearch.sensitivities` describes them.
+        sensitivities: As :mod:`hwsearch.sensitivity_table` describes them.
         measures: The costs that matter.
 
     Raises:

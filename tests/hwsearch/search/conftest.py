@@ -12,7 +12,7 @@ import pytest
 from cost_models import BitConfig, CostModel, LayerSpec, NetworkSpec, load_device
 from hwsearch.costs import cost_table, pricing
 from hwsearch.search import Judgement, SearchSpace, build_space, canonical
-from hwsearch.sensitivities import COLUMNS
+from hwsearch.sensitivity_table import COLUMNS
 
 HARDWARE = Path(__file__).parents[3] / "conf" / "hardware"
 LAYERS = (

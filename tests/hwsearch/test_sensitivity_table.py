@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cost_models import Precision
-from hwsearch.sensitivities import COLUMNS, losses, read_sensitivities
+from hwsearch.sensitivity_table import COLUMNS, losses, read_sensitivities
 
 TABLE = pd.DataFrame(
     [
