@@ -40,6 +40,7 @@ OWNERS = {
         "hwsearch.evaluate",
         "hwsearch.export",
         "hwsearch.graph",
+        "hwsearch.judging",
         "hwsearch.lowering",
         "hwsearch.networks",
         "hwsearch.quantize",

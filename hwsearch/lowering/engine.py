@@ -51,6 +51,7 @@ class IntegerEngine:
         ranges: Grids of every (tensor, activation_bits) that will be asked for, and of 8 bits.
         cache_dir: Folder of compiled kernels.
         requantization: ``"float32"`` or ``"fixed_point"``.
+        batch_size: Images of most batches: calls divide them evenly.
         reuse_bytes: Memory per image for what configurations share.
 
     Raises:
@@ -65,6 +66,7 @@ class IntegerEngine:
         *,
         cache_dir: Path,
         requantization: Requantization = "float32",
+        batch_size: int = 64,
         reuse_bytes: int = 0,
     ) -> None:
         self._lowering = Lowering(network)
@@ -72,7 +74,7 @@ class IntegerEngine:
         self._reuse_bytes = reuse_bytes
         widest = _widest(network, database, ranges)
         example = self._lowering(widest, database, ranges, dedupe=False)
-        self._steps = CompiledSteps(example, requantization, cache_dir)
+        self._steps = CompiledSteps(example, requantization, batch_size, cache_dir)
         self._name, self._classes = example.logits, example.tensors[example.logits].image.channels
         threads = torch.get_num_threads()
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None

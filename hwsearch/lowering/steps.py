@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ class CompiledSteps:
     Args:
         example: The network at any configuration.
         requantization: ``"float32"`` or ``"fixed_point"``.
+        batch_size: Images of most batches.
         cache_dir: Folder of compiled kernels.
 
     Attributes:
@@ -114,7 +116,9 @@ class CompiledSteps:
         size_bytes: Of what each step writes.
     """
 
-    def __init__(self, example: IntegerNetwork, requantization: Requantization, cache_dir: Path) -> None:
+    def __init__(
+        self, example: IntegerNetwork, requantization: Requantization, batch_size: int, cache_dir: Path
+    ) -> None:
         runner = LocalRunner.host()
         self._requantization = requantization
         self._isa = isa_of(runner.target)
@@ -122,7 +126,8 @@ class CompiledSteps:
         self._packed: dict[Hashable, dict[str, NDArray[Any]]] = {}
         self._shared: dict[bytes, Any] = {}
         largest = max(tensor.image.size_bytes for tensor in example.tensors.values())
-        self.images = max(1, min(MAX_IMAGES, CALL_BYTES // largest))
+        most = max(1, min(MAX_IMAGES, CALL_BYTES // largest))
+        self.images = ceil(batch_size / ceil(batch_size / most))
         calls = self._translated(example)
         names: dict[Kernel, str] = {}
         for call in calls:
