@@ -30,6 +30,7 @@ _MODULES = {
     "hwsearch.search": (
         "Judgement SearchSpace build_space judged_configs precisions_table search_precisions trials_table"
     ),
+    "hwsearch.transfer": "transfer_runs",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

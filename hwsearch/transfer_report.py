@@ -50,7 +50,10 @@ def _fares_table(transfer: Transfer) -> Table:
         table.add_column(f"on {device}", justify="right", overflow="fold")
     for number, (run, rows) in enumerate(transfer.summary.groupby("run", sort=False), start=1):
         searched = Text(f"{run}\n").append(str(rows["searched"].iloc[0]), style="dim")
-        cells = [f"{row['hypervolume']:.4f}\n{row['share']:.0%}" for row in rows.to_dict("records")]
+        cells = [
+            f"{row['hypervolume']:.4f}\n{row['share']:.0%}" if row["front_rows"] else "none of it\nruns there"
+            for row in rows.to_dict("records")
+        ]
         table.add_row(str(number), searched, *cells)
     best = transfer.summary.drop_duplicates("device")["device_hypervolume"]
     table.add_row("", "best front from all candidates", *(f"{value:.4f}" for value in best))

@@ -155,6 +155,17 @@ def test_what_a_device_does_not_run_is_named_counted_and_left_out(folders):
     assert summary["rows"].to_dict() == {"a": 4, "b": 4}
 
 
+def test_a_front_that_a_device_does_not_run_at_all_is_said_to(folders):
+    only_four = device("only_four", {"weight_bits": [4, 8], "macs_per_s": "8e9 / weight_bits"})
+    table = pd.read_csv(folders[0] / "pareto.csv").assign(on_front=False)
+    table.to_csv(folders[0] / "pareto.csv", index=False)
+    result = of(folders, only_four)
+    assert result.summary.set_index("run")["front_rows"]["a"] == 0
+    console = Console(width=160, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    console.print(render_transfer(result))
+    assert "none of it" in console.export_text()
+
+
 def test_test_accuracy_is_known_for_the_rows_of_pareto_csv(folders):
     result = of(folders, SERIAL, y="test_top1")
     shown = sum((pd.read_csv(folder / "pareto.csv")["kind"] != "float").sum() for folder in folders)
