@@ -110,7 +110,7 @@ class _Walk:
     """One width's way through the network; what a block reads is computed only when the block has to be reconstructed.
 
     Attributes:
-        entries: Of all layers: reconstructed up to where the walk is, and those of the start behind it.
+        entries: Of the layers that are done.
         passed: Blocks that are done and that the inputs have not yet gone through.
     """
 
@@ -123,8 +123,8 @@ class _Walk:
         width: int,
         inputs: Tensor,
     ) -> None:
-        self.options, self.network, self.ranges, self.width = options, network, ranges, width
-        self.entries = dict(start)
+        self.options, self.network, self.ranges, self.start, self.width = options, network, ranges, start, width
+        self.entries: dict[str, QuantizedWeight] = {}
         self.passed: list[Block] = []
         self._float = self._quantized = _channels_last(inputs)
         self._generator = torch.Generator()
@@ -138,12 +138,12 @@ class _Walk:
         self.passed.clear()
         self._generator.manual_seed(self.options.seed)
         graph, target = self._graph(block), self._target(block)
-        before = _error(graph, self._quantized, self._parameters(block, self.entries), target)
+        before = _error(graph, self._quantized, self._parameters(block, self.start), target)
         layers = [self._trainable(layer) for layer in block.layers]
         self._tune(graph.train(), layers, target, before or 1.0)
         tuned = {name: layer.quantized() for name, layer in zip(block.layers, layers, strict=True)}
         after = _error(graph, self._quantized, self._parameters(block, tuned), target)
-        return tuned if after < before else {layer: self.entries[layer] for layer in block.layers}
+        return tuned if after < before else self.start
 
     def _tune(self, graph: GraphModule, layers: Sequence[TrainableLayer], target: Tensor, unit: float) -> None:
         options = self.options
@@ -185,7 +185,7 @@ class _Walk:
         return found
 
     def _trainable(self, layer: str) -> TrainableLayer:
-        return TrainableLayer(self.network.weight(layer), self._bias(layer), self.entries[layer], self.width)
+        return TrainableLayer(self.network.weight(layer), self._bias(layer), self.start[layer], self.width)
 
     def _bias(self, layer: str) -> Tensor | None:
         node = self.network.node(layer)
