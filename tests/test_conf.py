@@ -11,13 +11,15 @@ from optuna.samplers import BaseSampler
 
 from cost_models import CostModel, LayerSpec, Measuring, NetworkSpec, Precision, load_device
 from hwsearch.cli.hydra_app import conf_dir
-from hwsearch.cli.schema import EvaluateConfig, ProfileConfig, QuantizerConfig, SearchConfig, TrainConfig
+from hwsearch.cli.schema import EvaluateConfig, ProfileConfig, QuantizerConfig, SearchConfig, StudyConfig, TrainConfig
 from hwsearch.quantize import LayerQuantizer, Reconstruction
 from hwsearch.search import check_objectives
 from hwsearch.train import Recipe
 
 CONF = Path(__file__).parents[1] / "conf"
-CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+STUDIES = ("requant_paper",)
+"""Experiments of hwsearch study; the others are of hwsearch search."""
+CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.stem not in STUDIES]
 REQUIRED = {"tvm_rpc": ["hardware.tracker=127.0.0.1:1", "hardware.key=board"]}
 """What only a user knows, by device; nothing connects before something is measured."""
 MEASURED = ("tvm_cpu", "tvm_rpc")
@@ -75,6 +77,17 @@ def test_every_quantizer_can_be_built(name):
     assert callable(instantiate(quantizer.activations))
     if quantizer.reconstruction:
         assert instantiate(quantizer.reconstruction) == Reconstruction()
+
+
+@pytest.mark.parametrize("overrides", [[], *([f"experiment={name}"] for name in STUDIES)])
+def test_every_study_composes_of_networks_and_quantizers_that_there_are(overrides):
+    content = composed(*overrides, config_name="study", given=["data.root=."])
+    content.pop("experiment", None)
+    config = StudyConfig.model_validate(content)
+    assert {("model", name) for name in config.models} <= set(CHOICES)
+    assert {("quantizer", name) for name in config.quantizers} <= set(CHOICES)
+    assert all(Precision.parse(text) for text in config.precisions)
+    assert (config.granularities == ["per_tensor"]) == bool(overrides)
 
 
 def test_evaluate_composes():

@@ -1,4 +1,4 @@
-"""The command line: ``hwsearch search | evaluate | train | profile | compare | export | devices | list``."""
+"""The command line: ``hwsearch search | evaluate | study | train | profile | compare | export | devices | list``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +37,16 @@ def evaluate(context: typer.Context) -> None:
     from hwsearch.cli.schema import EvaluateConfig
 
     run_configured("evaluate", "evaluate", EvaluateConfig, evaluate_command, context.args)
+
+
+@app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
+def study(context: typer.Context) -> None:
+    """Judge several quantizers at several precisions, in one table. See [bold]hwsearch study --help[/]."""
+    from hwsearch.cli.hydra_app import run_configured
+    from hwsearch.cli.schema import StudyConfig
+    from hwsearch.cli.study import study_command
+
+    run_configured("study", "study", StudyConfig, study_command, context.args)
 
 
 @app.command(context_settings=HYDRA_COMMAND, add_help_option=False)

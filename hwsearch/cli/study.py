@@ -1,0 +1,134 @@
+"""``hwsearch study``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from hydra import compose
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from cost_models import FLOAT_BITS, Precision
+from hwsearch.cli.evaluate import pinned
+from hwsearch.cli.schema import ModelConfig, QuantizerConfig, StudyConfig, TaskConfig
+from hwsearch.cli.setup import activation_ranges, layer_database, load_task
+from hwsearch.evaluate import FakeQuantNetwork, accuracy
+from hwsearch.pareto import wilson_interval
+from hwsearch.run_folder import write_csv, write_yaml
+from hwsearch.study import markdown, render, study_table
+
+RESULTS = "study.csv"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One network under one quantizer."""
+
+    model: ModelConfig
+    quantizer: QuantizerConfig
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.model.name, self.quantizer.name, self.quantizer.granularity
+
+
+def study_command(config: StudyConfig, run_dir: Path) -> None:
+    """Judge every network under every quantizer at every precision; print one table and write it."""
+    precisions = [Precision.parse(text) for text in config.precisions]
+    rows = list(_rows(config))
+    _check_folder(config, run_dir)
+    path = run_dir / RESULTS
+    results: list[Any] = pd.read_csv(path).to_dict("records") if path.exists() else []
+    done = {(row["model"], row["quantizer"], row["granularity"]) for row in results}
+    for row in rows:
+        if row.key not in done:
+            floats = {result["model"]: result["float"] for result in results}
+            results += _judge(config, row, precisions, floats.get(row.model.name))
+            write_csv(pd.DataFrame(results), path)
+    table = study_table(pd.DataFrame(results))
+    (run_dir / "study.md").write_text(markdown(table), encoding="utf-8")
+    console = Console()
+    console.print(render(table, f"Top-1 in percent on {results[0]['n']:,} images of {config.data.name}"))
+    console.print(f"{path} and study.md", highlight=False, soft_wrap=True)
+
+
+def _rows(config: StudyConfig) -> Iterator[_Row]:
+    """Every network under every quantizer, composed and checked before any work."""
+    models = [_model(text) for text in config.models]
+    quantizers = [QuantizerConfig.model_validate(_choice("quantizer", name)) for name in config.quantizers]
+    for model in models:
+        for quantizer in quantizers:
+            for granularity in config.granularities or [quantizer.granularity]:
+                yield _Row(model, quantizer.model_copy(update={"granularity": granularity}))
+
+
+def _model(text: str) -> ModelConfig:
+    name, _, checkpoint = text.partition(":")
+    content = _choice("model", name)
+    if checkpoint:
+        content |= {"checkpoint": checkpoint, "checkpoint_sha256": None}
+    if content["checkpoint"] == "???":
+        raise ValueError(f"models names '{name}' without its weights; write {name}:FILE (.safetensors or .pth).")
+    return ModelConfig.model_validate(content)
+
+
+def _choice(group: str, name: str) -> dict[str, Any]:
+    """A file of a configuration group, as Hydra composes it."""
+    content: Any = OmegaConf.to_container(compose(overrides=[f"+{group}={name}"])[group])
+    return dict(content)
+
+
+def _check_folder(config: StudyConfig, run_dir: Path) -> None:
+    """Refuse a folder that holds another study; its rows would be mixed with ours."""
+    path, content = run_dir / "config.yaml", config.model_dump()
+    if path.exists():
+        held = yaml.safe_load(path.read_text(encoding="utf-8"))
+        differing = [key for key, value in content.items() if held.get(key) != value]
+        if differing:
+            raise ValueError(
+                f"Run folder '{run_dir}' holds a study with {differing[0]}={held.get(differing[0])}, not "
+                f"{content[differing[0]]}. Choose another run_dir."
+            )
+    write_yaml(content, path)
+
+
+def _judge(
+    config: StudyConfig, row: _Row, precisions: Sequence[Precision], float_top1: float | None
+) -> list[dict[str, Any]]:
+    """Results of one network under one quantizer; the float network is judged where its accuracy is not known."""
+    shared = config.model_dump(include={"data", "space", "device", "run_dir", "cache_dir"})
+    own = TaskConfig(model=row.model, quantizer=row.quantizer, **shared)
+    task = load_task(own)
+    names = [layer.name for layer in task.network.layers]
+    configs = [dict.fromkeys(names, precision) | pinned(config.space, names) for precision in precisions]
+    used = [precision for chosen in configs for precision in chosen.values()]
+    weight_bits = {precision.weight_bits for precision in used} - {FLOAT_BITS}
+    database = layer_database(own, task, weight_bits)
+    integer = any(precision.activation_bits < FLOAT_BITS for precision in used)
+    judge = FakeQuantNetwork(task.network, database, activation_ranges(own, task) if integer else {}, config.device)
+    label = f"{row.model.name}, {row.quantizer.name} {row.quantizer.granularity}"
+    if float_top1 is None:
+        float_top1 = accuracy(judge, task.batches(), f"{row.model.name}, float").top1
+    results = []
+    for text, chosen in zip(config.precisions, configs, strict=True):
+        judge.configure(chosen)
+        found = accuracy(judge, task.batches(), f"{label}, {text}")
+        low, high = wilson_interval(found.correct, found.n)
+        results.append(
+            {
+                "model": row.model.name,
+                "float": float_top1,
+                "quantizer": row.quantizer.name,
+                "granularity": row.quantizer.granularity,
+                "precision": text,
+                "top1": found.top1,
+                "top1_low": low,
+                "top1_high": high,
+                "correct": found.correct,
+                "n": found.n,
+            }
+        )
+    return results

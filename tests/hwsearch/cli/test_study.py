@@ -1,0 +1,70 @@
+"""``hwsearch study`` as users call it."""
+
+import json
+
+import pandas as pd
+import pytest
+
+SMALL = ["models=[digits]", "quantizers=[minmax,requant]", "precisions=[W8A8,W3A32]"]
+
+
+@pytest.fixture
+def study(hwsearch, tmp_path):
+    """Run a study into a folder of that name."""
+
+    def run(folder, *args):
+        return hwsearch("study", *args, f"run_dir={tmp_path / folder}", f"cache_dir={tmp_path / 'cache'}")
+
+    return run
+
+
+def test_one_table_of_every_quantizer_at_every_precision(hwsearch, study, tmp_path):
+    result = study("run", *SMALL, "granularities=[per_tensor,per_channel]")
+    assert result.status == 0, result.err
+    assert result.out.count("digits │") == 4
+    table = pd.read_csv(tmp_path / "run" / "study.csv")
+    rows = [*zip(table["quantizer"], table["granularity"], table["precision"], strict=True)]
+    names = [(q, g) for q in ("minmax", "requant") for g in ("per_tensor", "per_channel")]
+    assert rows == [(*name, precision) for name in names for precision in ("W8A8", "W3A32")]
+    assert (tmp_path / "run" / "study.md").read_text().startswith("| model | float | quantizer | granularity | W8A8 |")
+    options = ["quantizer=requant", "precisions=W3A32", f"run_dir={tmp_path / 'one'}"]
+    assert hwsearch("evaluate", *options).status == 0
+    judged = json.loads((tmp_path / "one" / "result.json").read_text())
+    assert table["top1"].iloc[-1] == judged["top1"] and table["top1_low"].iloc[-1] == judged["interval"][0]
+
+
+def test_a_stopped_study_goes_on(study, tmp_path):
+    assert study("run", *SMALL).status == 0
+    path = tmp_path / "run" / "study.csv"
+    whole = path.read_bytes()
+    rows = pd.read_csv(path)
+    rows[rows["quantizer"] == "minmax"].to_csv(path, index=False)
+    assert study("run", *SMALL).status == 0
+    assert path.read_bytes() == whole
+    result = study("run", *SMALL[:2], "precisions=[W4A32]")
+    assert result.status == 2
+    assert "holds a study with precisions=['W8A8', 'W3A32'], not ['W4A32']. Choose another run_dir." in result.err
+
+
+def test_what_it_lacks_is_named_before_any_work(study, tmp_path):
+    result = study("a", "models=[cifar_resnet20]")
+    assert result.status == 2
+    assert "models names 'cifar_resnet20' without its weights; write cifar_resnet20:FILE" in result.err
+    result = study("b", "quantizers=[requan]")
+    assert result.status == 2 and "requan" in result.err
+    result = study("c", "precisions=[W4]")
+    assert result.status == 2 and "W4" in result.err
+    assert not (tmp_path / "c" / "study.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_papers_study_runs_small(study, shared, tmp_path):
+    network = f"models=[cifar_resnet20:{shared / 'cifar10' / 'resnet20.pth'}]"
+    data = [f"data.root={shared / 'cifar10'}", "data.loader.test=cifar10_calib2048.npz"]
+    data += ["data.loader.calibration=cifar10_test.npz", "data.calibration_images=8", "data.batch_size=128"]
+    chosen = ["quantizers=[minmax,requant]", "precisions=[W8A32,W3A32]"]
+    result = study("run", "experiment=requant_paper", network, *data, *chosen)
+    assert result.status == 0, result.err
+    top1 = pd.read_csv(tmp_path / "run" / "study.csv").set_index(["quantizer", "precision"])["top1"]
+    assert abs(top1["requant", "W8A32"] - top1["minmax", "W8A32"]) < 1
+    assert top1["requant", "W3A32"] > top1["minmax", "W3A32"] + 10  # per tensor, as in the paper
