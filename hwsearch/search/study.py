@@ -56,18 +56,17 @@ def open_storage(url: str | None, run_dir: Path) -> BaseStorage:
     Raises:
         ValueError: If the database can't be opened.
     """
-    return _open_database(url) if url else JournalStorage(Journal(run_dir / "study.journal"))
+    return _open_database(url, run_dir) if url else JournalStorage(Journal(run_dir / "study.journal"))
 
 
-def _open_database(url: str) -> BaseStorage:
+def _open_database(url: str, run_dir: Path) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError  # slow to import, and only this storage needs it
 
     shown = without_password(url)
+    options = {"connect_args": {"options": ASYNCHRONOUS}} if _is_postgres(url) else None
     try:
-        if not _is_postgres(url):
-            return RDBStorage(url)
-        with PostgresLocks(url, "tables").turn():  # two processes can't create the same tables at once
-            return RDBStorage(url, engine_kwargs={"connect_args": {"options": ASYNCHRONOUS}})
+        with open_locks(url, run_dir, "tables").turn():  # two processes can't create the same tables at once
+            return RDBStorage(url, engine_kwargs=options)
     except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"storage={shown} can't be opened: {reason}; give a URL such as sqlite:///FILE.") from error
@@ -91,9 +90,8 @@ def open_locks(url: str | None, run_dir: Path, study_name: str) -> Locks:
     """
     if url and _is_postgres(url):
         return PostgresLocks(url, study_name)
-    if url and url.startswith("sqlite:///"):
-        return FileLocks(Path(url.removeprefix("sqlite:///")).parent)
-    return FileLocks(run_dir)
+    beside = Path(url.removeprefix("sqlite:///")).parent if url and url.startswith("sqlite:///") else run_dir
+    return FileLocks(beside if beside.is_dir() else run_dir)
 
 
 def open_study(
