@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
@@ -15,7 +15,6 @@ from hwsearch.quantize import ActivationRanges, LayerDatabase
 log = logging.getLogger("hwsearch")
 
 EngineName = Literal["auto", "torch", "integer"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 WORTHWHILE_MACS = 1e10
 """Of a judged candidate. Below, torch takes about 0.2 s: a search ends before the compilation has paid."""

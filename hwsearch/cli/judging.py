@@ -1,0 +1,75 @@
+"""From a search's configuration to what judges its candidates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cost_models import FLOAT, BitConfig
+from hwsearch.cli.schema import SearchConfig
+from hwsearch.cli.setup import Task, cache_dir
+from hwsearch.cli.workers import end_with_parent
+from hwsearch.data import Batches, stratified_halves
+from hwsearch.evaluate import Accuracy, Engine, FakeQuantNetwork, accuracy
+from hwsearch.judging import SplitJudge, choose_engine, growing_parts
+from hwsearch.quantize import ActivationRanges, LayerDatabase
+from hwsearch.search import Judgement, SearchSpace
+from hwsearch.search.racing import never
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The network at any precision, and the two halves of the labelled images.
+
+    Attributes:
+        engine: Runs candidates.
+        float_network: Runs the float network.
+        split_judge: Judges candidates on the search split.
+        test_split: The other images.
+        racing: Whether hopeless candidates are dropped.
+    """
+
+    engine: Engine
+    float_network: FakeQuantNetwork
+    split_judge: SplitJudge
+    test_split: Batches
+    racing: bool
+
+    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+        """Judge a candidate on the search split."""
+        end_with_parent()
+        return self.split_judge(config, hopeless if self.racing else never)
+
+    @property
+    def float_search(self) -> Accuracy:
+        """Of the float network on the search split."""
+        return Accuracy(self.split_judge.float_correct, self.split_judge.n)
+
+    def test(self, config: BitConfig) -> Accuracy:
+        """Accuracy on the test split."""
+        if all(precision == FLOAT for precision in config.values()):
+            return accuracy(self.float_network, self.test_split)
+        self.engine.configure(config)
+        return accuracy(self.engine, self.test_split)
+
+
+def prepare_judging(
+    config: SearchConfig, task: Task, space: SearchSpace, database: LayerDatabase, ranges: ActivationRanges
+) -> Judging:
+    """Choose the engine and judge the float network."""
+    search_split, test_split = stratified_halves(task.data.labels, config.data.split_seed)
+    engine = choose_engine(
+        config.engine,
+        task.network,
+        database,
+        ranges,
+        {precision for group in space.groups for precision in group.precisions},
+        images=len(search_split),
+        batch_size=task.batch_size,
+        cache_dir=cache_dir(config) / "kernels",
+        device=config.device,
+        reuse_bytes=config.reuse_bytes,
+    )
+    float_network = FakeQuantNetwork(task.network, {}, {}, config.device)
+    order = growing_parts(task.data.labels[search_split], config.data.split_seed)
+    parts = [list(task.batches(search_split[part]).parts()) for part in order]
+    judge = SplitJudge(engine, float_network, parts)
+    return Judging(engine, float_network, judge, task.batches(test_split), config.racing)
