@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from cost_models import Precision
 
+SENSITIVITIES = "sensitivity.csv"
+"""Name of the table in a run folder."""
 COLUMNS = ("layer", "operand", "bits", "weight_format", "loss")
 
 

@@ -11,6 +11,7 @@ from optuna.samplers import BaseSampler
 
 from cost_models import CostModel, LayerSpec, Measuring, NetworkSpec, Precision, load_device
 from hwsearch.cli.hydra_app import conf_dir
+from hwsearch.cli.proposing import build_sampler
 from hwsearch.cli.schema import EvaluateConfig, ProfileConfig, QuantizerConfig, SearchConfig, StudyConfig, TrainConfig
 from hwsearch.quantize import LayerQuantizer, Reconstruction
 from hwsearch.search import check_objectives
@@ -67,7 +68,12 @@ def test_the_cpu_measures_what_a_network_takes(tmp_path):
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "sampler"])
 def test_every_sampler_takes_a_seed(name):
-    assert isinstance(instantiate(composed(f"sampler={name}")["sampler"], seed=1), BaseSampler)
+    assert isinstance(build_sampler(composed(f"sampler={name}")["sampler"], seed=1), BaseSampler)
+
+
+@pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "sensitivity"])
+def test_every_sensitivity_is_a_function(name):
+    assert callable(instantiate(composed(f"sensitivity={name}")["sensitivity"]))
 
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "quantizer"])

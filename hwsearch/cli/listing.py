@@ -12,6 +12,7 @@ GROUPS = {
     "quantizers": "quantizer",
     "spaces": "space",
     "samplers": "sampler",
+    "sensitivities": "sensitivity",
     "objectives": "objective",
     "experiments": "experiment",
 }

@@ -128,9 +128,13 @@ class SearchConfig(TaskConfig):
 
     hardware: dict[str, Any]
     sampler: dict[str, Any]
+    sensitivity: dict[str, Any]
     objective: ObjectiveConfig
     n_trials: PositiveInt
     seed: NonNegativeInt
+    engine: Literal["auto", "torch", "integer"]
+    racing: bool
+    reuse_bytes: NonNegativeInt
     workers: PositiveInt
     storage: str | None
     constraints: ConstraintsConfig

@@ -1,7 +1,7 @@
 """``hwsearch search``."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isnan
 from pathlib import Path
@@ -10,14 +10,15 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from cost_models import FLOAT, BitConfig, CostModel, Precision, load_device
+from cost_models import FLOAT, CostModel, Precision, load_device
+from hwsearch.cli.judging import prepare_judging
 from hwsearch.cli.latency import network_latency
+from hwsearch.cli.proposing import build_proposer, build_sampler, proposes, sensitivities
 from hwsearch.cli.schema import SearchConfig
-from hwsearch.cli.setup import Task, activation_ranges, build, layer_database, load_task
-from hwsearch.cli.workers import end_with_parent, other_workers
+from hwsearch.cli.setup import Task, activation_ranges, layer_database, load_task
+from hwsearch.cli.workers import other_workers
 from hwsearch.costs import Pricing, check_fits, cost_table, pricing
-from hwsearch.data import Batches, stratified_halves
-from hwsearch.evaluate import Accuracy, FakeQuantNetwork, accuracy
+from hwsearch.data import stratified_halves
 from hwsearch.front import pareto_table
 from hwsearch.network_file import NETWORK_FILE, network_content
 from hwsearch.pareto import reference_point
@@ -27,7 +28,6 @@ from hwsearch.run_folder import RunInfo, layers_table, versions, write_csv, writ
 from hwsearch.search import (
     Constraint,
     Judge,
-    Judgement,
     SearchSpace,
     Study,
     build_space,
@@ -48,6 +48,7 @@ from hwsearch.search import (
     trials_table,
     without_password,
 )
+from hwsearch.sensitivity_table import SENSITIVITIES, read_sensitivities
 
 log = logging.getLogger("hwsearch")
 
@@ -90,7 +91,7 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     objectives = config.objective.objectives
     check_objectives(objectives)
     constraints = parse_constraints(config.constraints.model_dump())
-    build(config.sampler, seed=0)  # refuses a wrong sampler before any work
+    build_sampler(config.sampler, seed=0)  # refuses a wrong sampler before any work
     hardware = load_device(config.hardware)
     task = load_task(config)
     layers = task.network.layers
@@ -107,6 +108,8 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
         "hardware": config.hardware,
         "quantizer": config.quantizer.model_dump(),
         "sampler": config.sampler,
+        "judging": [config.engine, config.racing],
+        "sensitivity": config.sensitivity if proposes(config.sampler) else None,
     }
     definition = search_definition(space, objectives, constraints, config.seed, circumstances)
     study_name = shared_name(definition) if config.storage else "hwsearch"
@@ -114,35 +117,12 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     return _Search(config, task, hardware, space, costs, price, constraints, study_name, circumstances)
 
 
-@dataclass(frozen=True)
-class _Judging:
-    """The network at any precision, and the two halves of the labelled images."""
-
-    engine: FakeQuantNetwork
-    search_split: Batches
-    test_split: Batches
-
-    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
-        end_with_parent()
-        found = self.on(config, self.search_split)
-        return Judgement({"top1": found.top1}, found.n)
-
-    def on(self, config: BitConfig, batches: Batches, description: str | None = None) -> Accuracy:
-        self.engine.configure(config)
-        return accuracy(self.engine, batches, description)
-
-
-def _judging(plan: _Search, database: LayerDatabase, ranges: ActivationRanges) -> _Judging:
-    engine = FakeQuantNetwork(plan.task.network, database, ranges, plan.config.device)
-    search_split, test_split = stratified_halves(plan.task.data.labels, plan.config.data.split_seed)
-    return _Judging(engine, plan.task.batches(search_split), plan.task.batches(test_split))
-
-
 def work_along(config: SearchConfig, run_dir: Path, reference: Mapping[str, float]) -> None:
     """Judge candidates of a search that another process began, until all are judged."""
     plan = _prepare(config, run_dir)
     database, ranges = layer_database(config, plan.task), activation_ranges(config, plan.task)
-    _judge_candidates(plan, _judging(plan, database, ranges), reference, run_dir)
+    judging = prepare_judging(config, plan.task, plan.space, database, ranges)
+    _judge_candidates(plan, judging, reference, run_dir)
 
 
 def _judge_candidates(plan: _Search, judge: Judge, reference: Mapping[str, float], run_dir: Path) -> Study:
@@ -154,7 +134,17 @@ def _judge_candidates(plan: _Search, judge: Judge, reference: Mapping[str, float
         objectives=plan.objectives,
         constraints=plan.constraints,
         reference_point=reference,
-        make_sampler=lambda seed: build(config.sampler, seed=seed),
+        proposer=build_proposer(
+            config.sampler,
+            read_sensitivities(run_dir / SENSITIVITIES) if proposes(config.sampler) else None,
+            space=plan.space,
+            price=plan.price,
+            objectives=plan.objectives,
+            constraints=plan.constraints,
+            reference_point=reference,
+            seed=config.seed,
+        ),
+        make_sampler=lambda seed: build_sampler(config.sampler, seed),
         n_trials=config.n_trials,
         seed=config.seed,
         storage=open_storage(config.storage, run_dir),
@@ -166,10 +156,12 @@ def _judge_candidates(plan: _Search, judge: Judge, reference: Mapping[str, float
 
 def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, run_dir: Path) -> None:
     config, task, space, objectives = plan.config, plan.task, plan.space, plan.objectives
-    judging = _judging(plan, database, ranges)
+    judging = prepare_judging(config, task, space, database, ranges)
     float_config = {layer.name: FLOAT for layer in task.network.layers}
-    float_search = judging.on(float_config, judging.search_split, "judging the float network")
-    reference = reference_point(float_search.top1, _uniform8_costs(plan))
+    reference = reference_point(judging.float_search.top1, _uniform8_costs(plan))
+    if proposes(config.sampler):
+        table = sensitivities(config, task, database, ranges, judging.engine, space)
+        write_csv(table, run_dir / SENSITIVITIES)
     with other_workers(config.workers - 1, work_along, config, run_dir, reference):
         study = _judge_candidates(plan, judging, reference, run_dir)
     if space.size < config.n_trials:
@@ -181,9 +173,9 @@ def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, ru
         configs,
         task.network.layers,
         objectives,
-        float_search,
+        judging.float_search,
         plan.price(float_config),
-        lambda precisions: judging.on(precisions, judging.test_split),
+        judging.test,
         plan.hardware.cost_source,
         network_latency(plan.hardware, task.network, database, ranges),
     )

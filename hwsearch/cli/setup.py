@@ -106,22 +106,27 @@ def _check_classes(task: Task, model: ModelConfig) -> None:
         )
 
 
+def cache_dir(config: TaskConfig) -> Path:
+    """Folder of what is computed once."""
+    return Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")
+
+
 def layer_database(config: TaskConfig, task: Task, bits: Collection[int] = WEIGHT_BITS) -> LayerDatabase:
     """Every layer quantized at every width of ``bits``."""
     quantizer = config.quantizer
-    cache_dir = (Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")) / "layers"
+    layers = cache_dir(config) / "layers"
     database = build_database(
         task.network,
         build(quantizer.weights),
         sorted(bits),
         calibration=task.calibration,
-        cache_dir=cache_dir,
+        cache_dir=layers,
         **build(quantizer.method()),
     )
     if quantizer.reconstruction is None:
         return database
     reconstruct: Reconstruction = build(quantizer.reconstruction)
-    return reconstruct(task.network, database, activation_ranges(config, task), task.calibration, cache_dir)
+    return reconstruct(task.network, database, activation_ranges(config, task), task.calibration, layers)
 
 
 def activation_ranges(config: TaskConfig, task: Task) -> ActivationRanges:

@@ -2,6 +2,7 @@
 
 from optuna import Study
 
+from hwsearch.search.chain import Chain
 from hwsearch.search.encoding import config_of
 from hwsearch.search.judgement import Judge, Judgement, Key, Proposer
 from hwsearch.search.ledger import complete_trials, judged_configs
@@ -21,6 +22,7 @@ from hwsearch.search.tables import precisions_table, trials_table
 
 __all__ = [
     "MEASURES",
+    "Chain",
     "Constraint",
     "Group",
     "Judge",

@@ -28,7 +28,7 @@ def test_unknown_subcommand_and_group(hwsearch_process, hwsearch):
     result = hwsearch("list", "gpus")
     assert result.status == 2
     assert result.err == (
-        "Error: There is no list of 'gpus'; choose from models, devices, data, quantizers, spaces, samplers, objectives, "
+        "Error: There is no list of 'gpus'; choose from models, devices, data, quantizers, spaces, samplers, sensitivities, objectives, "
         "experiments.\n"
     )
 

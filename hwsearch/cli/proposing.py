@@ -1,0 +1,67 @@
+"""Who chooses candidates: the sampler, and the proposer that may come before it."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import pandas as pd
+
+from hwsearch.cli.schema import SearchConfig
+from hwsearch.cli.setup import Task, build, cache_dir
+from hwsearch.evaluate import Engine
+from hwsearch.quantize import ActivationRanges, LayerDatabase
+from hwsearch.run_folder import make_run_dir, write_csv
+from hwsearch.search import Proposer, SearchSpace
+from hwsearch.sensitivity import Quantized, Sensitivity
+from hwsearch.sensitivity_table import read_sensitivities
+
+PROPOSER = "proposer"
+"""Key of a sampler's configuration; the others are the sampler's own."""
+
+
+def build_sampler(config: Mapping[str, Any], seed: int) -> Any:
+    """The Optuna sampler of ``conf/sampler``."""
+    return build({key: value for key, value in config.items() if key != PROPOSER}, seed=seed)
+
+
+def build_proposer(config: Mapping[str, Any], table: pd.DataFrame | None, **search: Any) -> Proposer | None:
+    """What comes before the sampler, if anything.
+
+    Args:
+        config: ``conf/sampler``.
+        table: Sensitivities, where there is a proposer.
+        search: Arguments of every proposer.
+    """
+    return build(config[PROPOSER])(sensitivities=table, **search) if proposes(config) else None
+
+
+def proposes(config: Mapping[str, Any]) -> bool:
+    """Whether a proposer comes before the sampler."""
+    return config.get(PROPOSER) is not None
+
+
+def sensitivities(
+    config: SearchConfig,
+    task: Task,
+    database: LayerDatabase,
+    ranges: ActivationRanges,
+    engine: Engine,
+    space: SearchSpace,
+) -> pd.DataFrame:
+    """Sensitivity of every choice of the space; from the cache where they were computed before."""
+    choices = {layer: group.precisions for group in space.groups for layer in group.layers}
+    origin = [
+        task.network.fingerprint,
+        task.data.calibration_fingerprint,
+        config.data.calibration_images,
+        config.model.input,
+        config.quantizer.model_dump(),
+        config.sensitivity,
+        sorted(choices.items()),
+    ]
+    path = cache_dir(config) / "sensitivities" / f"{sha256(repr(origin).encode()).hexdigest()}.csv"
+    if not path.exists():
+        measure: Sensitivity = build(config.sensitivity)
+        make_run_dir(path.parent)
+        write_csv(measure(Quantized(task.network, database, ranges, engine, task.calibration), choices), path)
+    return read_sensitivities(path)
