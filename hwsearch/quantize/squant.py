@@ -1,5 +1,7 @@
 """Data-free rounding that keeps the sum of every kernel and channel."""
 
+from math import ceil
+
 import torch
 from torch import Tensor
 
@@ -25,37 +27,51 @@ def squant(values: Tensor, levels: Tensor, moments: Moments) -> Tensor:
     """
     kernels = values.reshape(len(values), values.shape[1], -1)  # [O, I, k]
     levels = levels.float()
-    codes = _cancel(nearest_level(kernels, levels), kernels, levels)
+    codes = nearest_level(kernels, levels)
+    _cancel(codes.view(-1, codes.shape[2]), kernels.reshape(-1, codes.shape[2]), levels)
     errors = codes - kernels
-    sign = errors.sum((1, 2)).sign().view(-1, 1, 1)
-    moved = _neighbour(codes, levels, -sign)
-    gain = torch.where((moved != codes) & (errors * sign > 0), errors * sign, -torch.inf)
-    candidate = gain.argmax(2, keepdim=True)  # one weight of each kernel
-    order = torch.where(gain.gather(2, candidate) > 0, errors.sum(2, keepdim=True) * sign, -torch.inf)
-    gap = (moved - codes).gather(2, candidate)
-    total = errors.sum((1, 2)).abs()
-    flips = _worthwhile(order.squeeze(2), gap.squeeze(2).abs(), total)  # [O, I]
-    codes = codes.scatter_add(2, candidate, gap * flips.unsqueeze(2))
-    return codes.view(values.shape)
+    total = errors.sum((1, 2))
+    sign = total.sign().view(-1, 1, 1)
+    gain, candidate = _gains(errors, codes, sign, levels).max(2, keepdim=True)  # one weight of each kernel, [O, I, 1]
+    chosen = codes.gather(2, candidate)
+    gap = _neighbour(chosen, levels, -sign) - chosen
+    order = torch.where(gain > 0, errors.sum(2, keepdim=True) * sign, -torch.inf)
+    flips = _worthwhile(order.squeeze(2), gap.squeeze(2).abs(), total.abs())  # [O, I]
+    return codes.scatter_add_(2, candidate, gap * flips.unsqueeze(2)).view(values.shape)
 
 
-def _cancel(codes: Tensor, values: Tensor, levels: Tensor) -> Tensor:
-    """Move codes to their neighbours so that errors cancel along the last dimension."""
-    errors = codes - values
-    total = errors.sum(-1, keepdim=True)
-    moved = _neighbour(codes, levels, -total.sign())
-    order = torch.where((moved != codes) & (errors * total > 0), errors * total.sign(), -torch.inf)
-    flips = _worthwhile(order, (moved - codes).abs(), total.squeeze(-1).abs())
-    return torch.where(flips, moved, codes)
+def _cancel(codes: Tensor, values: Tensor, levels: Tensor) -> None:
+    """Move codes ``[K, k]`` to their neighbours, one of each kernel at a time, while its sum comes nearer to 0."""
+    smallest = float(levels.diff().min())
+    total = (codes - values).sum(1)
+    kernels = (total.abs() > smallest / 2).nonzero().squeeze(1)
+    while len(kernels):
+        errors, sign = codes[kernels] - values[kernels], total[kernels].sign()
+        gain, weight = _gains(errors, codes[kernels], sign.unsqueeze(1), levels).max(1)
+        before = codes[kernels, weight]
+        gap = _neighbour(before, levels, -sign) - before
+        useful = (gain > 0) & (total[kernels].abs() > gap.abs() / 2)
+        kernels, weight, gap = kernels[useful], weight[useful], gap[useful]
+        codes[kernels, weight] += gap
+        total[kernels] += gap
+        kernels = kernels[total[kernels].abs() > smallest / 2]
+
+
+def _gains(errors: Tensor, codes: Tensor, sign: Tensor, levels: Tensor) -> Tensor:
+    """Errors of the sign of their sum where the code can move against it, else minus infinity."""
+    end = torch.where(sign > 0, levels[0], levels[-1])
+    along = errors * sign
+    return torch.where((codes != end) & (along > 0), along, -torch.inf)
 
 
 def _worthwhile(order: Tensor, gap: Tensor, total: Tensor) -> Tensor:
-    """Which moves of ``gap`` ``[..., n]``, taken in decreasing ``order``, each bring a sum of ``total`` nearer to 0."""
-    ranking = order.sort(stable=True, dim=-1, descending=True).indices
-    allowed = order.gather(-1, ranking) > -torch.inf
-    gaps = gap.gather(-1, ranking) * allowed
-    before = total.unsqueeze(-1) - (gaps.cumsum(-1) - gaps)
-    return torch.zeros_like(allowed).scatter(-1, ranking, allowed & (before > gaps / 2))
+    """Which moves of ``gap`` ``[O, I]``, taken in decreasing ``order``, each bring a sum of ``total`` nearer to 0."""
+    most = float(total.max() / gap[gap > 0].min()) if (gap > 0).any() else 0.0
+    first = order.topk(min(ceil(most), order.shape[1]), dim=1)
+    gaps = gap.gather(1, first.indices) * (first.values > -torch.inf)
+    before = total.unsqueeze(1) - (gaps.cumsum(1) - gaps)
+    flips = (first.values > -torch.inf) & (before > gaps / 2)
+    return torch.zeros_like(order, dtype=torch.bool).scatter(1, first.indices, flips)
 
 
 def _neighbour(codes: Tensor, levels: Tensor, direction: Tensor) -> Tensor:
