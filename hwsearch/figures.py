@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 
 from hwsearch.compare import Comparison
-from hwsearch.pareto import ACCURACIES, DIRECTIONS, hypervolume, non_dominated
+from hwsearch.pareto import ACCURACIES, COSTS, DIRECTIONS, hypervolume, non_dominated
 from hwsearch.transfer import Transfer
 from hwsearch.units import in_words, name_of, unit_of
 
@@ -52,7 +52,7 @@ def pareto_figure(
         depth: Points of top-1 that the panels reach down from float (or from the best row, if that is lower); uniform
             rows below are arrows on the edge, trials below are counted in the caption.
     """
-    costs = [name for name in objectives if name not in ACCURACIES] or ["size_bytes"]
+    costs = [name for name in objectives if name in COSTS] or ["size_bytes"]
     figure, axes = _panels(len(costs))
     judged, rows = trials[trials["state"] == "complete"], pareto[pareto["kind"] != "float"]
     float_top1 = float(pareto.loc[pareto["kind"] == "float", "test_top1"].iloc[0])
@@ -68,6 +68,27 @@ def pareto_figure(
     _title_and_legend(figure, axes[0], title, columns=3 if len(costs) > 1 else 2)
     sentences = [_hypervolume_in_words(pareto, objectives, reference_point), _provenance(rows)]
     _caption(figure, [*sentences, *_clipped(judged["top1"], bottom, "trials")])
+    return figure
+
+
+def progress_figure(
+    progress: pd.DataFrame, objectives: Sequence[str], reference_point: Mapping[str, float], title: str
+) -> Figure:
+    """Hypervolume of the front against the number of judged candidates.
+
+    Args:
+        progress: ``progress.csv``.
+        objectives: The search's objectives.
+        reference_point: ``run.json``'s, for the caption.
+        title: Shown above the panel.
+    """
+    figure, (ax,) = _panels(1, height=4.2)
+    ax.step(progress["judged"], progress["hypervolume"], where="post", color=BLUE, lw=1.6, label="search split")
+    ax.set_xlabel("judged candidates")
+    ax.set_ylabel("hypervolume / 1")
+    _title_and_legend(figure, ax, title, columns=1)
+    used = {name: reference_point[name] for name in objectives}
+    _caption(figure, [f"Share of the box between the ideal and the reference point: {in_words(used)}."])
     return figure
 
 
@@ -301,7 +322,8 @@ def _caption(figure: Figure, sentences: Sequence[str]) -> None:
 
 
 def _hypervolume_in_words(pareto: pd.DataFrame, objectives: Sequence[str], reference: Mapping[str, float]) -> str:
-    front = pareto[pareto["on_front"] & (pareto["kind"] != "float")].rename(columns={"search_top1": "top1"})
+    searched = {"search_top1": "top1", "search_kl": "kl"}
+    front = pareto[pareto["on_front"] & (pareto["kind"] != "float")].rename(columns=searched)
     value = hypervolume(front, objectives, reference)
     used = {name: reference[name] for name in objectives}
     return f"Hypervolume {value:.3f} of 1 on the search split; its reference point: {in_words(used)}."

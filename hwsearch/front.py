@@ -7,7 +7,7 @@ import pandas as pd
 
 from cost_models import FLOAT, BitConfig, LayerSpec
 from hwsearch.evaluate import Accuracy
-from hwsearch.pareto import COSTS, mark_dominated_by_uniform, non_dominated, wilson_interval
+from hwsearch.pareto import COSTS, mark_dominated_by_uniform, non_dominated, test_objectives, wilson_interval
 from hwsearch.progress import track
 
 
@@ -54,7 +54,8 @@ def pareto_table(
     records = trials.assign(on_front=on_front)[shown].to_dict("records")
     float_config = {layer.name: FLOAT for layer in layers}
     rows = [
-        {"trial": None, "kind": "float", "on_front": False, "search_top1": float_search.top1, **float_costs}
+        {"trial": None, "kind": "float", "on_front": False, "search_top1": float_search.top1, "search_kl": 0.0}
+        | {"feasible": False, **float_costs}
         | _judged(float_config, layers, test(float_config))
     ]
     for trial in track(records, "scoring the front on the test split"):
@@ -64,27 +65,38 @@ def pareto_table(
                 "trial": trial["trial"],
                 "kind": trial["kind"],
                 "on_front": trial["on_front"],
+                "feasible": trial["feasible"],
                 "search_top1": trial["top1"],
+                "search_kl": trial["kl"],
             }
             | {cost: trial[cost] for cost in COSTS}
             | _judged(config, layers, test(config))
         )
     table = pd.DataFrame(rows).assign(cost_source=cost_source).astype({"trial": "Int64"})
     table["dominated_by_uniform"] = mark_dominated_by_uniform(table, objectives)
+    table["on_test_front"] = _mark_test_front(table, objectives)
     measured = [network_latency_s(configs[int(trial["trial"])]) for trial in track(records, "measuring whole networks")]
     table["measured_latency_s"] = [nan, *measured]
     first = [
         "trial",
         "kind",
         "on_front",
+        "on_test_front",
         "dominated_by_uniform",
         "search_top1",
+        "search_kl",
         "test_top1",
         "test_top1_low",
         "test_top1_high",
     ]
     costs = ["latency_s", "measured_latency_s", "energy_j", "size_bytes", "bops"]
     return table[[*first, *costs, "weight_bits_mean", "activation_bits_mean", "cost_source"]]
+
+
+def _mark_test_front(table: pd.DataFrame, objectives: Sequence[str]) -> "pd.Series[bool]":
+    """Mark what is still non-dominated among the feasible rows, once all are judged on the test split."""
+    candidates = table[table["feasible"].eq(True)]
+    return non_dominated(candidates, test_objectives(objectives)).reindex(table.index, fill_value=False)
 
 
 def _judged(config: BitConfig, layers: Sequence[LayerSpec], accuracy: Accuracy) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log1p
 from statistics import NormalDist
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 ACCURACIES = ("top1", "search_top1", "test_top1")
 COSTS = ("latency_s", "energy_j", "size_bytes", "bops")
-DIVERGENCES = ("kl", "search_kl", "test_kl")
+DIVERGENCES = ("kl", "search_kl")
 DIRECTIONS: Mapping[str, str] = {
     **dict.fromkeys(ACCURACIES, "maximize"),
     **dict.fromkeys((*COSTS, *DIVERGENCES), "minimize"),
@@ -82,12 +83,17 @@ def dominated_by(table: pd.DataFrame, others: pd.DataFrame, objectives: Sequence
     return pd.Series([bool(row.any()) for row in dominates], index=table.index, dtype=bool)
 
 
+def test_objectives(objectives: Sequence[str]) -> list[str]:
+    """What rows of ``pareto.csv`` are compared by: ``test_top1`` for what was judged on the search split, and costs."""
+    return list(dict.fromkeys(name if name in COSTS else "test_top1" for name in objectives))
+
+
 def mark_dominated_by_uniform(table: pd.DataFrame, objectives: Sequence[str]) -> pd.Series[bool]:
     """Mark the mixed-precision rows that some uniform row dominates on the test split.
 
     Args:
         table: Rows of ``pareto.csv``: ``kind`` and the objectives' columns.
-        objectives: The search's objectives; ``top1`` and ``search_top1`` are judged by ``test_top1``.
+        objectives: The search's objectives.
 
     Returns:
         A mask with the index of the table; float and uniform rows are never marked.
@@ -95,7 +101,7 @@ def mark_dominated_by_uniform(table: pd.DataFrame, objectives: Sequence[str]) ->
     Raises:
         ValueError: As for ``non_dominated``, for uniform and mixed rows.
     """
-    judged = ["test_top1" if name in ACCURACIES else name for name in objectives]
+    judged = test_objectives(objectives)
     mixed, uniform = table[table["kind"] == "mixed"], table[table["kind"] == "uniform"]
     return dominated_by(mixed, uniform, judged).reindex(table.index, fill_value=False)
 
@@ -114,6 +120,11 @@ def reference_point(
     return {accuracy: float_top1 - margin, **uniform8_costs}
 
 
+def reference_kl(margin: float = 10.0) -> float:
+    """Divergence in nats of a network that gives what float is certain of ``margin`` percent less probability."""
+    return -log1p(-margin / 100)
+
+
 def hypervolume(table: pd.DataFrame, objectives: Sequence[str], reference_point: Mapping[str, float]) -> float:
     """Share of the box between the reference point and the ideal that the rows dominate.
 
@@ -129,6 +140,58 @@ def hypervolume(table: pd.DataFrame, objectives: Sequence[str], reference_point:
     Raises:
         ValueError: If an objective's value is unknown, or the reference point lacks it or is no worse than the ideal.
     """
+    return _dominated_share(_shares(table, objectives, reference_point))
+
+
+def hypervolume_history(
+    table: pd.DataFrame, objectives: Sequence[str], reference_point: Mapping[str, float]
+) -> pd.Series[float]:
+    """Hypervolume of the first rows, up to each row.
+
+    Args:
+        table: One row per configuration, in the order in which they were judged.
+        objectives: As for ``hypervolume``.
+        reference_point: As for ``hypervolume``.
+
+    Returns:
+        A share for each row, with the index of the table.
+
+    Raises:
+        ValueError: As for ``hypervolume``.
+    """
+    shares = _shares(table, objectives, reference_point)
+    front, value, history = shares[:0], 0.0, []
+    for row in shares:
+        if (row < 1).all() and not (front <= row).all(axis=1).any():  # else it adds nothing
+            front = np.concatenate([front[~(row <= front).all(axis=1)], row[np.newaxis]])
+            value = _dominated_share(front)
+        history.append(value)
+    return pd.Series(history, index=table.index, dtype=float)
+
+
+def progress_table(
+    trials: pd.DataFrame, objectives: Sequence[str], reference_point: Mapping[str, float]
+) -> pd.DataFrame:
+    """Hypervolume of the front after each judged candidate.
+
+    Args:
+        trials: From :func:`hwsearch.search.trials_table`.
+        objectives: The search's objectives.
+        reference_point: Of the hypervolume.
+
+    Returns:
+        ``progress.csv`` as ``runs/README.md`` describes it.
+    """
+    judged = trials[trials["state"].isin(["complete", "dropped", "does_not_fit"])]
+    candidates = judged[(judged["state"] == "complete") & judged["feasible"].eq(True)]
+    history = hypervolume_history(candidates, objectives, reference_point).reindex(judged.index).ffill().fillna(0.0)
+    return pd.DataFrame({"trial": judged["trial"], "judged": range(1, len(judged) + 1), "hypervolume": history})
+
+
+def _shares(
+    table: pd.DataFrame, objectives: Sequence[str], reference_point: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """[N, K]: each loss as a share of the reference point's."""
     check_objectives(table, objectives)
     for name in objectives:
         if name not in reference_point:
@@ -136,13 +199,14 @@ def hypervolume(table: pd.DataFrame, objectives: Sequence[str], reference_point:
         if not _loss(name, reference_point[name]) > 0:
             rule = "below 100" if name in ACCURACIES else "above 0"
             raise ValueError(f"The reference point's {name} must be {rule}, not {reference_point[name]}.")
-    if table.empty:
-        return 0.0
-    # [N, K]: each loss as a share of the reference point's
     losses = [
         _loss(name, table[name].to_numpy(dtype=float)) / _loss(name, reference_point[name]) for name in objectives
     ]
-    return float(moocore.hypervolume(np.stack(losses, axis=1), ref=np.ones(len(losses))))
+    return np.stack(losses, axis=1)
+
+
+def _dominated_share(shares: NDArray[np.float64]) -> float:
+    return float(moocore.hypervolume(shares, ref=np.ones(shares.shape[1]))) if len(shares) else 0.0
 
 
 def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

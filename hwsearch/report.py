@@ -46,7 +46,7 @@ def render_pareto(table: pd.DataFrame) -> Table:
         cells += [_number(row["weight_bits_mean"], 2), _number(row["activation_bits_mean"], 2)]
         cells += [_number(row["test_top1"], 2), f"{row['test_top1_low']:.1f}-{row['test_top1_high']:.1f}"]
         cells += [_quantity(row[name], name, quantized) for name in costs]
-        rendered.add_row(*cells, style=None if row["on_front"] and not row["dominated_by_uniform"] else "dim")
+        rendered.add_row(*cells, style=None if row["on_test_front"] else "dim")
     return rendered
 
 
@@ -131,7 +131,9 @@ def _best_in_words(comparison: Comparison) -> str:
 
 def _caption(table: pd.DataFrame) -> str:
     sources = " and ".join(sorted(set(table.loc[table["kind"] != "float", "cost_source"])))
-    caption = f"Costs are {sources}, per image. *: on the front (non-dominated on the search split)."
+    caption = f"Costs are {sources}, per image. *: non-dominated on the test split."
+    if (table["on_front"] & ~table["on_test_front"] & ~table["dominated_by_uniform"]).any():
+        caption += " s: on the search split only."
     if table["measured_latency_s"].notna().any():
         caption += " latency: the sum of the parts; measured: the whole compiled network."
     if table["dominated_by_uniform"].any():
@@ -140,7 +142,9 @@ def _caption(table: pd.DataFrame) -> str:
 
 
 def _front_mark(row: pd.Series[Any]) -> str:
-    return "u" if row["dominated_by_uniform"] else "*" if row["on_front"] else ""
+    if row["dominated_by_uniform"]:
+        return "u"
+    return "*" if row["on_test_front"] else "s" if row["on_front"] else ""
 
 
 def _number(value: float, digits: int) -> str:

@@ -13,7 +13,8 @@ import yaml
 
 from cost_models import LayerSpec
 from hwsearch.compare import SCHEMA
-from hwsearch.figures import pareto_figure
+from hwsearch.figures import pareto_figure, progress_figure
+from hwsearch.pareto import progress_table
 
 PACKAGES = (
     "hwsearch",
@@ -101,7 +102,7 @@ def write_run(
     pareto: pd.DataFrame,
     costs: pd.DataFrame,
 ) -> Path:
-    """Write what ``hwsearch compare`` reads, and the figure; ``run.json`` comes last and marks the folder complete.
+    """Write what ``hwsearch compare`` reads, and the figures; ``run.json`` comes last and marks the folder complete.
 
     Args:
         folder: The run folder, created if missing.
@@ -121,6 +122,9 @@ def write_run(
     write_csv(costs.reset_index(), folder / "cost_table.csv")
     title = f"{info.model} on {info.hardware}: {(trials['state'] == 'complete').sum()} configurations"
     pareto_figure(trials, pareto, info.objectives, info.reference_point, title).savefig(folder / "pareto.png")
+    progress = progress_table(trials, info.objectives, info.reference_point)
+    write_csv(progress, folder / "progress.csv")
+    progress_figure(progress, info.objectives, info.reference_point, title).savefig(folder / "hypervolume.png")
     write_json({"schema": SCHEMA, **asdict(info)}, folder / "run.json")
     return folder
 

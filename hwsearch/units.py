@@ -8,6 +8,7 @@ _NAMES = {
     "top1": "top-1",
     "search_top1": "search top-1",
     "test_top1": "test top-1",
+    "kl": "KL divergence from float",
     "latency_s": "latency per image",
     "energy_j": "energy per image",
     "size_bytes": "storage size",
@@ -40,7 +41,7 @@ def unit_of(column: str, largest: float) -> tuple[float, str]:
         What to divide by, and the unit's name.
     """
     if column not in _UNITS:
-        return 1.0, "%" if column.endswith("top1") else ""
+        return 1.0, "%" if column.endswith("top1") else "nats" if column == "kl" else ""
     return next((unit for unit in _UNITS[column] if largest >= unit[0]), _UNITS[column][-1])
 
 

@@ -46,7 +46,7 @@ CORRECT = {0: 171, 1: 140, 3: 175, 4: 150, 8: 120, 9: 180}
 
 def trials() -> pd.DataFrame:
     table = pd.DataFrame(TRIALS, columns=["trial", "state", "kind", "feasible", "top1", "latency_s"])
-    table = table.assign(energy_j=float("nan"), size_bytes=100.0 * table["latency_s"], bops=7.0)
+    table = table.assign(kl=float("nan"), energy_j=float("nan"), size_bytes=100.0 * table["latency_s"], bops=7.0)
     return table.astype({"feasible": "boolean"})
 
 
@@ -74,6 +74,20 @@ def test_rows_are_float_every_uniform_and_every_front_trial_in_order():
     assert rows["trial"].tolist() == [pd.NA, 0, 1, 3, 4, 8, 9]
     assert rows["kind"].tolist() == ["float", "uniform", "uniform", "mixed", "mixed", "uniform", "mixed"]
     assert rows["on_front"].tolist() == [False, True, False, True, True, False, True]
+
+
+def test_the_front_is_filtered_again_on_the_test_split():
+    # (top-1, latency): 0 (85.5, 8) and 1 (70, 5) are dominated by 3 (87.5, 4), as is 4 (75, 4); 8 is infeasible.
+    rows = table(trials()).set_index("trial")
+    assert rows.index[rows["on_test_front"]].tolist() == [3, 9]
+
+
+def test_a_search_by_divergence_is_compared_by_accuracy_on_the_test_split():
+    by_kl = trials().assign(kl=lambda t: 1 - t["top1"] / 100)
+    rows = pareto_table(by_kl, CONFIGS, LAYERS, ["kl", "latency_s"], Accuracy(96, 100), FLOAT_COSTS, judge, "modelled")
+    assert rows["search_kl"].tolist() == pytest.approx([0.0, 0.1, 0.3, 0.2, 0.2, 0.4, 0.05])
+    for flag in ("on_front", "on_test_front", "dominated_by_uniform"):
+        assert rows[flag].tolist() == table(trials())[flag].tolist()
 
 
 def test_rows_keep_their_search_scores_and_get_test_scores_with_intervals():
@@ -138,8 +152,10 @@ def test_columns_are_those_of_the_run_folders_contract():
         "trial",
         "kind",
         "on_front",
+        "on_test_front",
         "dominated_by_uniform",
         "search_top1",
+        "search_kl",
         "test_top1",
         "test_top1_low",
         "test_top1_high",

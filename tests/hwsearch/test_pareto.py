@@ -13,8 +13,11 @@ from hwsearch.pareto import (
     DIRECTIONS,
     dominated_by,
     hypervolume,
+    hypervolume_history,
     mark_dominated_by_uniform,
     non_dominated,
+    progress_table,
+    reference_kl,
     reference_point,
     wilson_interval,
 )
@@ -121,8 +124,30 @@ def test_unusable_reference_points_are_refused(reference, message):
         hypervolume(frame([(90, 4.0)]), ["top1", "latency_s"], reference)
 
 
+@given(st.lists(st.tuples(st.integers(78, 100), st.integers(0, 11), st.integers(0, 11)), max_size=12))
+def test_the_history_is_the_hypervolume_of_every_beginning(rows):
+    table, reference = frame(rows), {"top1": 80.0, "latency_s": 10.0, "bops": 10.0}
+    expected = [hypervolume(table[: n + 1], OBJECTIVES, reference) for n in range(len(rows))]
+    assert hypervolume_history(table, OBJECTIVES, reference).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_progress_counts_what_was_judged_and_only_feasible_complete_trials_add_to_it():
+    trials = frame([(90, 4.0), (95, 8.0), (95, 8.0), (99, 1.0), (math.nan, math.nan), (99, 1.0)])
+    trials["trial"] = range(6)
+    trials["state"] = ["dropped", "complete", "complete", "complete", "duplicate", "complete"]
+    trials["feasible"] = [False, True, True, False, False, True]
+    progress = progress_table(trials, ["top1", "latency_s"], {"top1": 80.0, "latency_s": 10.0})
+    assert progress["trial"].tolist() == [0, 1, 2, 3, 5]
+    assert progress["judged"].tolist() == [1, 2, 3, 4, 5]
+    assert progress["hypervolume"].tolist() == pytest.approx(
+        [0, 15 / 20 * 0.2, 15 / 20 * 0.2, 15 / 20 * 0.2, 19 / 20 * 0.9]
+    )
+
+
 def test_reference_point_is_ten_points_below_float_at_the_cost_of_uniform_8_bit():
     assert reference_point(91.5, {"latency_s": 0.02}) == {"top1": 81.5, "latency_s": 0.02}
+    # A network that gives float's certain answers a probability of 0.9: 1 ln(1 / 0.9).
+    assert reference_kl() == pytest.approx(math.log(1 / 0.9))
 
 
 def test_only_mixed_rows_are_marked_as_dominated_by_uniform_and_on_the_test_split():

@@ -9,18 +9,18 @@ from rich.console import Console, RenderableType
 from hwsearch.compare import Comparison, Run, compare_runs
 from hwsearch.report import render, render_pareto, write_comparison
 
-# trial, kind, on_front, dominated_by_uniform, test top-1, latency in s
+# trial, kind, on_front, on_test_front, dominated_by_uniform, test top-1, latency in s
 ROWS = [
-    (None, "float", False, False, 90.0, None),
-    (0, "uniform", False, False, 85.0, 0.005),
-    (1, "uniform", True, False, 89.0, 0.010),
-    (2, "mixed", True, False, 86.0, 0.0004),
-    (3, "mixed", True, True, 84.0, 0.006),
+    (None, "float", False, False, False, 90.0, None),
+    (0, "uniform", False, False, False, 85.0, 0.005),
+    (1, "uniform", True, True, False, 89.0, 0.010),
+    (2, "mixed", True, True, False, 86.0, 0.0004),
+    (3, "mixed", True, False, True, 84.0, 0.006),
 ]
 
 
 def pareto() -> pd.DataFrame:
-    columns = ["trial", "kind", "on_front", "dominated_by_uniform", "test_top1", "latency_s"]
+    columns = ["trial", "kind", "on_front", "on_test_front", "dominated_by_uniform", "test_top1", "latency_s"]
     table = pd.DataFrame(ROWS, columns=columns).astype({"trial": "Int64"})
     table = table.assign(search_top1=table["test_top1"], energy_j=float("nan"), size_bytes=45_600.0, bops=1.5e9)
     table = table.assign(measured_latency_s=float("nan"))
