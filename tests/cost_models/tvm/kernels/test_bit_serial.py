@@ -95,7 +95,7 @@ def test_unrolled_words_give_the_same(run) -> None:
         ("dotprod", {"mcpu": "cortex-a76", "cpu": "cortex-a76"}),
     ],
 )
-def test_is_exact_on_arm(run_aarch64, store, isa, options) -> None:
+def test_is_exact_on_arm(run_emulated, store, isa, options) -> None:
     image, out = Image(5, 6, 40, ring=(1, 1, 1, 1)), Image(5, 6, 20)
     shape = Convolution(image, (5, 6), 20, (3, 3), padding=(1, 1))
     kernel = BitSerialKernel(shape, 2, 2, Epilogue(20, (out,)), ISAS[isa], Tiling(1, 3, 2))
@@ -109,7 +109,7 @@ def test_is_exact_on_arm(run_aarch64, store, isa, options) -> None:
         "parameters": kernel.epilogue.pack(np.zeros(20, np.int64), [output]),
     }
     arrays = [given.get(name, np.zeros(size, dtype)) for name, dtype, size in kernel.pointers()]
-    result = run_aarch64(kernel.build("kernel"), arrays, **options)[-1].reshape(out.stored)
+    result = run_emulated("aarch64", kernel.build("kernel"), arrays, **options)[-1].reshape(out.stored)
     expected = output.bounds.saturate(requantize(accumulator, output.scale, "float32"))
     assert np.array_equal(result, expected)
 

@@ -159,7 +159,7 @@ def test_the_largest_sums_are_exact(isas, check, bits, in_place) -> None:
     ("storage", "in_place"),
     [(WeightStorage(3), False), (WeightStorage(2), True), (WeightStorage(2, "codebook"), False)],
 )
-def test_packed_weights_are_exact_on_arm(run_aarch64, store, isa, options, storage, in_place) -> None:
+def test_packed_weights_are_exact_on_arm(run_emulated, store, isa, options, storage, in_place) -> None:
     image, out = Image(4, 5, 32, ring=(1, 1, 1, 1)), Image(4, 5, 20)
     shape = Convolution(image, (4, 5), 20, (3, 3), padding=(1, 1))
     kernel = ConvolutionKernel(shape, storage, Epilogue(20, (out,)), ISAS[isa], Tiling(1, 3, 2, in_place=in_place))
@@ -175,7 +175,7 @@ def test_packed_weights_are_exact_on_arm(run_aarch64, store, isa, options, stora
         **arguments(kernel, weights),
     }
     arrays = [given.get(name, np.zeros(size, dtype)) for name, dtype, size in kernel.pointers()]
-    result = run_aarch64(kernel.build("kernel"), arrays, **options)[-1].reshape(out.stored)
+    result = run_emulated("aarch64", kernel.build("kernel"), arrays, **options)[-1].reshape(out.stored)
     assert np.array_equal(result, output.bounds.saturate(requantize(accumulator, output.scale, "float32")))
 
 
