@@ -68,6 +68,7 @@ class SpaceConfig(_Strict):
     activation_bits: list[int] | None
     pinned: list[str]
     tied: list[list[str]]
+    untied: list[str]
     overrides: list[OverrideConfig]
 
     def arguments(self) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class SpaceConfig(_Strict):
             "activation_bits": self.activation_bits,
             "pinned": self.pins(),
             "tied": self.tied,
+            "untied": self.untied,
             "overrides": {
                 entry.layers: entry.model_dump(exclude={"layers"}, exclude_none=True) for entry in self.overrides
             },
@@ -138,6 +140,25 @@ class SearchConfig(TaskConfig):
     workers: PositiveInt
     storage: str | None
     constraints: ConstraintsConfig
+
+
+class CostBoundsConfig(_Strict):
+    """``constraints`` of ``conf/solve.yaml``: bounds on what is known without judging."""
+
+    latency_s: float | None
+    energy_j: float | None
+    size_bytes: float | None
+    bops: float | None
+
+
+class SolveConfig(_Strict):
+    """``conf/solve.yaml``."""
+
+    hardware: dict[str, Any] | None = None  # a group that is null leaves no key
+    constraints: CostBoundsConfig
+    cost: str | None
+    budgets: PositiveInt
+    run_dir: str
 
 
 class EvaluateConfig(TaskConfig):

@@ -20,6 +20,7 @@ from hwsearch.cli.workers import other_workers
 from hwsearch.costs import Pricing, check_fits, cost_table, pricing
 from hwsearch.data import stratified_halves
 from hwsearch.front import pareto_table
+from hwsearch.graph import shared_inputs
 from hwsearch.network_file import NETWORK_FILE, network_content
 from hwsearch.pareto import reference_kl, reference_point
 from hwsearch.quantize import ActivationRanges, LayerDatabase, ranges_table
@@ -36,6 +37,7 @@ from hwsearch.search import (
     check_objectives,
     check_reachable,
     check_resumable,
+    groups_table,
     judged_configs,
     locked,
     open_locks,
@@ -77,13 +79,21 @@ def search_command(config: SearchConfig, run_dir: Path) -> None:
     log.info("run folder: %s (repeat the command with run_dir=%s to go on if it stops)", run_dir, run_dir)
     with locked(run_dir):
         plan = _prepare(config, run_dir)
+        _log_groups(plan.space)
         database, ranges = layer_database(config, plan.task), activation_ranges(config, plan.task)
         write_yaml(config.model_dump() | {"storage": without_password(config.storage)}, run_dir / "config.yaml")
         write_json(versions(), run_dir / "versions.json")
         write_csv(layers_table(plan.task.network.layers), run_dir / "layers.csv")
+        write_csv(groups_table(plan.space), run_dir / "groups.csv")
         write_json(network_content(plan.task.network.spec), run_dir / NETWORK_FILE)
         write_csv(ranges_table(plan.task.network, ranges), run_dir / "ranges.csv")
         _search(plan, database, ranges, run_dir)
+
+
+def _log_groups(space: SearchSpace) -> None:
+    together = [" = ".join(group.layers) for group in space.groups if len(group.layers) > 1]
+    if together:
+        log.info("Layers of one decision (space.untied parts those that read the same tensor): %s", "; ".join(together))
 
 
 def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
@@ -95,7 +105,7 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     hardware = load_device(config.hardware)
     task = load_task(config)
     layers = task.network.layers
-    space = build_space(layers, hardware, **config.space.arguments())
+    space = build_space(layers, hardware, shared=shared_inputs(task.network), **config.space.arguments())
     check_n_trials(space, config.n_trials)
     check_fits(task.network.spec, hardware, space.narrowest)
     costs = cost_table(layers, hardware)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from cost_models import FLOAT_BITS, Precision
 from hwsearch.cli.evaluate import pinned
 from hwsearch.cli.schema import ModelConfig, QuantizerConfig, StudyConfig, TaskConfig
-from hwsearch.cli.setup import activation_ranges, layer_database, load_task
+from hwsearch.cli.setup import Task, activation_ranges, layer_database, load_task
 from hwsearch.evaluate import FakeQuantNetwork, accuracy
 from hwsearch.pareto import wilson_interval
 from hwsearch.run_folder import write_csv, write_yaml
@@ -34,6 +35,16 @@ class _Row:
     def key(self) -> tuple[str, str, str]:
         return self.model.name, self.quantizer.name, self.quantizer.granularity
 
+    @property
+    def network(self) -> tuple[Any, ...]:
+        """What rows share whose float weights are the same."""
+        return self.model, self.quantizer.equalization
+
+
+def _task_config(config: StudyConfig, row: _Row) -> TaskConfig:
+    shared = config.model_dump(include={"data", "space", "device", "run_dir", "cache_dir"})
+    return TaskConfig(model=row.model, quantizer=row.quantizer, **shared)
+
 
 def study_command(config: StudyConfig, run_dir: Path) -> None:
     """Judge every network under every quantizer at every precision; print one table and write it."""
@@ -43,10 +54,13 @@ def study_command(config: StudyConfig, run_dir: Path) -> None:
     path = run_dir / RESULTS
     results: list[Any] = pd.read_csv(path).to_dict("records") if path.exists() else []
     done = {(row["model"], row["quantizer"], row["granularity"]) for row in results}
-    for row in rows:
-        if row.key not in done:
+    for _, same in groupby((row for row in rows if row.key not in done), lambda row: row.network):
+        task = None
+        for row in same:
+            own = _task_config(config, row)
+            task = task or load_task(own)
             floats = {result["model"]: result["float"] for result in results}
-            results += _judge(config, row, precisions, floats.get(row.model.name))
+            results += _judge(own, task, precisions, floats.get(row.model.name))
             write_csv(pd.DataFrame(results), path)
     table = study_table(pd.DataFrame(results))
     (run_dir / "study.md").write_text(markdown(table), encoding="utf-8")
@@ -96,39 +110,27 @@ def _check_folder(config: StudyConfig, run_dir: Path) -> None:
 
 
 def _judge(
-    config: StudyConfig, row: _Row, precisions: Sequence[Precision], float_top1: float | None
+    config: TaskConfig, task: Task, precisions: Sequence[Precision], float_top1: float | None
 ) -> list[dict[str, Any]]:
     """Results of one network under one quantizer; the float network is judged where its accuracy is not known."""
-    shared = config.model_dump(include={"data", "space", "device", "run_dir", "cache_dir"})
-    own = TaskConfig(model=row.model, quantizer=row.quantizer, **shared)
-    task = load_task(own)
     names = [layer.name for layer in task.network.layers]
     configs = [dict.fromkeys(names, precision) | pinned(config.space, names) for precision in precisions]
     used = [precision for chosen in configs for precision in chosen.values()]
     weight_bits = {precision.weight_bits for precision in used} - {FLOAT_BITS}
-    database = layer_database(own, task, weight_bits)
+    database = layer_database(config, task, weight_bits)
     integer = any(precision.activation_bits < FLOAT_BITS for precision in used)
-    judge = FakeQuantNetwork(task.network, database, activation_ranges(own, task) if integer else {}, config.device)
-    label = f"{row.model.name}, {row.quantizer.name} {row.quantizer.granularity}"
-    if float_top1 is None:
-        float_top1 = accuracy(judge, task.batches(), f"{row.model.name}, float").top1
+    judge = FakeQuantNetwork(task.network, database, activation_ranges(config, task) if integer else {}, config.device)
+    row = {
+        "model": config.model.name,
+        "float": float_top1 or accuracy(judge, task.batches(), f"{config.model.name}, float").top1,
+        "quantizer": config.quantizer.name,
+        "granularity": config.quantizer.granularity,
+    }
     results = []
-    for text, chosen in zip(config.precisions, configs, strict=True):
+    for precision, chosen in zip(precisions, configs, strict=True):
         judge.configure(chosen)
-        found = accuracy(judge, task.batches(), f"{label}, {text}")
+        found = accuracy(judge, task.batches(), f"{config.model.name}, {config.quantizer.name}, {precision}")
         low, high = wilson_interval(found.correct, found.n)
-        results.append(
-            {
-                "model": row.model.name,
-                "float": float_top1,
-                "quantizer": row.quantizer.name,
-                "granularity": row.quantizer.granularity,
-                "precision": text,
-                "top1": found.top1,
-                "top1_low": low,
-                "top1_high": high,
-                "correct": found.correct,
-                "n": found.n,
-            }
-        )
+        judged = {"top1": found.top1, "top1_low": low, "top1_high": high, "correct": found.correct, "n": found.n}
+        results.append(row | {"precision": str(precision)} | judged)
     return results

@@ -2,5 +2,6 @@
 
 from hwsearch.graph.capture import CaptureError, capture
 from hwsearch.graph.network import Network, Read
+from hwsearch.graph.sharing import shared_inputs
 
-__all__ = ["CaptureError", "Network", "Read", "capture"]
+__all__ = ["CaptureError", "Network", "Read", "capture", "shared_inputs"]

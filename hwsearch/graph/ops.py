@@ -67,6 +67,18 @@ PASSING = frozenset(
 """Order-preserving, moving or selecting operators: they commute with quantization, so the tensor is quantized where it
 is next read. Concatenation is one: each producer writes its part in the reader's format."""
 
+MOVING = PASSING - {
+    aten.clamp.default,
+    aten.clamp_max.default,
+    aten.clamp_min.default,
+    aten.hardtanh.default,
+    aten.maximum.default,
+    aten.minimum.default,
+    aten.relu.default,
+    aten.relu6.default,
+}
+"""Those whose results are values that were there before: the others change some, so they make another tensor."""
+
 ARITHMETIC = frozenset(
     {
         BATCH_NORM,

@@ -87,9 +87,7 @@ class VisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(
-                f"VisionTransformer width={width} does not split into heads={heads}; it must be a multiple."
-            )
+            raise ValueError(f"VisionTransformer width={width} is no multiple of heads={heads}.")
         if size % patch:
             raise ValueError(f"VisionTransformer size={size} is no multiple of patch={patch}.")
         self.patch_embed = PatchEmbedding(width, patch)

@@ -18,7 +18,7 @@ from hwsearch.search.objectives import (
 )
 from hwsearch.search.space import Group, SearchSpace, build_space, canonical
 from hwsearch.search.study import check_resumable, open_locks, open_storage, shared_name, without_password
-from hwsearch.search.tables import precisions_table, trials_table
+from hwsearch.search.tables import groups_table, precisions_table, trials_table
 
 __all__ = [
     "MEASURES",
@@ -41,6 +41,7 @@ __all__ = [
     "check_resumable",
     "complete_trials",
     "config_of",
+    "groups_table",
     "judged_configs",
     "locked",
     "open_locks",

@@ -107,6 +107,8 @@ def build_space(
     activation_bits: Sequence[int] | None = None,
     pinned: Mapping[str, str | Precision] | None = None,
     tied: Sequence[Sequence[str]] = (),
+    shared: Sequence[Sequence[str]] = (),
+    untied: Sequence[str] = (),
     overrides: Mapping[str, BitOptions] | None = None,
 ) -> SearchSpace:
     """Combine what the user allows with what the device runs.
@@ -118,6 +120,9 @@ def build_space(
         activation_bits: Likewise for activations.
         pinned: Fixed precisions such as ``W8A8`` by layer name, glob pattern, ``first`` or ``last``.
         tied: Lists of names or patterns; layers that match one list share their precision.
+        shared: Lists of layers that share their precision, too, but for those that are pinned or untied, or have no
+            precision in common; from :func:`hwsearch.graph.shared_inputs`.
+        untied: Names or patterns of layers that decide apart from those that ``shared`` names with them.
         overrides: Other widths for some layers, by name or pattern; later entries win.
 
     Raises:
@@ -142,7 +147,10 @@ def build_space(
         for name in match_layers(pattern, names, "space.pinned"):
             fixed[name] = _pin(name, value, runs[name], device.name)
     allowed |= {name: [precision] for name, precision in fixed.items()}
-    return SearchSpace(tuple(_groups(names, allowed, tied)), frozenset(fixed))
+    alone = {name for pattern in untied for name in match_layers(pattern, names, "space.untied")} | set(fixed)
+    sharing = [[name for name in members if name not in alone] for members in shared]
+    agreeing = [members for members in sharing if members and _common(members, allowed)]
+    return SearchSpace(tuple(_groups(names, allowed, [*agreeing, *tied])), frozenset(fixed))
 
 
 def match_layers(pattern: str, names: Sequence[str], place: str) -> list[str]:
@@ -209,6 +217,10 @@ def _pin(name: str, value: str | Precision, runs: Sequence[Precision], device: s
     return precision
 
 
+def _common(members: Sequence[str], allowed: Mapping[str, Sequence[Precision]]) -> list[Precision]:
+    return [p for p in allowed[members[0]] if all(p in allowed[name] for name in members)]
+
+
 def _groups(
     names: Sequence[str], allowed: Mapping[str, Sequence[Precision]], tied: Sequence[Sequence[str]]
 ) -> list[Group]:
@@ -221,7 +233,7 @@ def _groups(
     groups = []
     for first in dict.fromkeys(owner[name] for name in names):
         members_in_order = tuple(name for name in names if owner[name] == first)
-        common = [p for p in allowed[first] if all(p in allowed[name] for name in members_in_order)]
+        common = _common(members_in_order, allowed)
         if not common:
             raise ValueError(f"The tied layers {', '.join(members_in_order)} have no precision in common.")
         groups.append(Group(first, members_in_order, tuple(common)))

@@ -71,3 +71,18 @@ def precisions_table(study: optuna.Study, space: SearchSpace) -> pd.DataFrame:
         for layer, precision in config.items()
     ]
     return pd.DataFrame(rows)
+
+
+def groups_table(space: SearchSpace) -> pd.DataFrame:
+    """One row per layer: its decision group, whether the user pinned it, and the precisions that it may have."""
+    rows = [
+        {
+            "group": group.name,
+            "layer": layer,
+            "pinned": layer in space.pinned,
+            "precisions": " ".join(map(str, group.precisions)),
+        }
+        for group in space.groups
+        for layer in group.layers
+    ]
+    return pd.DataFrame(rows)

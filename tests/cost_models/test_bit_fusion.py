@@ -140,7 +140,7 @@ def layers(draw: st.DrawFn) -> LayerSpec:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(layer=layers(), weight_bits=widths, activation_bits=widths)
 def test_parts_sum_to_the_total(device: BitFusion, layer: LayerSpec, weight_bits: int, activation_bits: int) -> None:
     cost = device.layer_cost(layer, Precision(weight_bits, activation_bits))
@@ -164,7 +164,7 @@ def test_a_layer_is_bound_by_what_would_have_to_shrink(device: BitFusion) -> Non
         assert device.layer_cost(*bit_fusion_layer(network, layer)).bound_by == bound_by
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(layer=layers(), bits=st.sampled_from([4, 6, 8]), other=widths)
 def test_halving_bits_never_raises_compute_cycles(device: BitFusion, layer: LayerSpec, bits: int, other: int) -> None:
     for wide, narrow in (
@@ -174,7 +174,7 @@ def test_halving_bits_never_raises_compute_cycles(device: BitFusion, layer: Laye
         assert device.compute_cycles(layer, narrow) <= device.compute_cycles(layer, wide)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(layer=layers(), bits=st.sampled_from([4, 6, 8]), other=widths)
 def test_halving_bits_hardly_raises_latency_where_rows_are_full(
     device: BitFusion, layer: LayerSpec, bits: int, other: int

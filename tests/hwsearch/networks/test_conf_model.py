@@ -15,7 +15,6 @@ SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 NAMES = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 FAST = {
     "cifar_resnet20",
-    "deit_tiny_cifar",
     "digits",
     "mlperf_tiny_dscnn",
     "mlperf_tiny_resnet8",

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cost_models import LayerSpec, Precision, load_device
-from hwsearch.search import Group, SearchSpace, build_space, canonical, config_of
+from hwsearch.search import Group, SearchSpace, build_space, canonical, config_of, groups_table
 from hwsearch.search.encoding import encode, suggest
 
 NAMES = ["stem", "layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "fc"]
@@ -210,6 +210,41 @@ def test_a_layer_tied_to_a_pinned_one_is_pinned(bit_fusion):
     assert space.uniform(Precision(4, 4))["fc"] == Precision(8, 8)
 
 
+SHARED = [("layer1.0.conv1", "layer1.0.conv2", "fc")]
+
+
+def groups(space):
+    return [group.layers for group in space.groups if len(group.layers) > 1]
+
+
+def test_layers_that_share_a_tensor_decide_once(bit_fusion):
+    assert groups(build_space(LAYERS, bit_fusion, shared=SHARED)) == SHARED
+
+
+def test_layers_decide_apart_where_the_user_says_so(bit_fusion):
+    assert groups(build_space(LAYERS, bit_fusion, shared=SHARED, untied=["layer1.*"])) == []
+    assert groups(build_space(LAYERS, bit_fusion, shared=SHARED, untied=["last"])) == [
+        ("layer1.0.conv1", "layer1.0.conv2")
+    ]
+    pinned = build_space(LAYERS, bit_fusion, shared=SHARED, pinned={"layer1.0.conv2": "W8A8"})
+    assert groups(pinned) == [("layer1.0.conv1", "fc")]
+    tied = build_space(LAYERS, bit_fusion, shared=SHARED, untied=["*"], tied=[["stem", "fc"]])
+    assert groups(tied) == [("stem", "fc")]
+
+
+def test_layers_that_share_a_tensor_but_no_precision_decide_apart():
+    device = roofline(conv=[(2, 8), (4, 8)], linear=[(8, 8)])
+    assert groups(build_space(LAYERS, device, shared=SHARED)) == []
+
+
+def test_groups_are_listed_layer_by_layer(t4):
+    table = groups_table(build_space(LAYERS, t4, shared=SHARED, pinned={"stem": "W8A8"}))
+    assert table["layer"].tolist() == ["stem", "layer1.0.conv1", "layer1.0.conv2", "fc", "layer2.0.conv1"]
+    assert table["group"].tolist() == ["stem", *["layer1.0.conv1"] * 3, "layer2.0.conv1"]
+    assert table["pinned"].tolist() == [True, False, False, False, False]
+    assert table["precisions"].tolist() == ["W8A8", *["W4A4 W8A8"] * 4]
+
+
 def test_overrides_change_one_width_and_later_ones_win(bit_fusion):
     overrides = {
         "layer*": {"weight_bits": [2, 3]},
@@ -328,6 +363,11 @@ def test_a_space_of_one_configuration_is_uniform():
         (
             {"pinned": {"fc.weight": "W8A8"}},
             "'fc.weight' in space.pinned matches no layer; the layers are stem, layer1.0.conv1, layer1.0.conv2, "
+            "layer2.0.conv1, fc.",
+        ),
+        (
+            {"untied": ["head"]},
+            "'head' in space.untied matches no layer; the layers are stem, layer1.0.conv1, layer1.0.conv2, "
             "layer2.0.conv1, fc.",
         ),
         (

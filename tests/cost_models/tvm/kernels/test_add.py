@@ -14,7 +14,7 @@ from cost_models.tvm.kernels.isa import ISAS
 SIZES = st.builds(Image, st.integers(1, 4), st.integers(1, 5), st.integers(1, 40), batch=st.integers(1, 2))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data(), SIZES, st.integers(0, 2**32))
 def test_equals_the_integer_sum(isas, epilogues, store, check_epilogue, data, size, seed) -> None:
     ring = data.draw(st.tuples(*[st.integers(0, 2)] * 4))

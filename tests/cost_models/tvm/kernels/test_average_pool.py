@@ -46,7 +46,7 @@ def divisors(shape: Convolution, counted: str) -> np.ndarray:
     return sum_windows(ones, shape.kernel, shape.stride)[0, :, :, 0]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data(), shapes(), st.sampled_from(["all", "padding", "image"]), st.integers(0, 2**32))
 def test_equals_the_integer_sum(isas, epilogues, store, check_epilogue, data, shape, counted, seed) -> None:
     image = shape.image

@@ -44,7 +44,7 @@ def random_weights(generator: np.random.Generator, kernel: BitSerialKernel) -> n
     return np.where(codes < 0, -1, 1).astype(np.int8) if kernel.weight_bits == 1 else codes
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.data(), shapes(), st.sampled_from(BITS), st.sampled_from(BITS), st.integers(0, 2**32), st.booleans())
 def test_equals_the_integer_convolution(
     isas, epilogues, store, check_epilogue, data, shape, weight_bits, activation_bits, seed, extreme

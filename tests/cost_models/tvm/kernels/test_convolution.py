@@ -113,7 +113,7 @@ def check(store, check_epilogue):
     return run
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data(), shapes(any_channels), tilings, st.integers(0, 2**32))
 def test_bytes_equal_the_integer_convolution(isas, epilogues, check, data, shape, tiling, seed) -> None:
     out = Image(*shape.out_size, shape.out_channels, batch=shape.image.batch)
@@ -122,7 +122,7 @@ def test_bytes_equal_the_integer_convolution(isas, epilogues, check, data, shape
     check(ConvolutionKernel(shape, BYTES, epilogue, isa, tiling), np.random.default_rng(seed))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data(), shapes(filled_channels), st.sampled_from(STORAGES), tilings, st.integers(0, 2**32))
 def test_packed_weights_equal_the_integer_convolution(
     isas, epilogues, check, data, shape, storage, tiling, seed

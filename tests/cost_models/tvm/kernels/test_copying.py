@@ -30,7 +30,7 @@ def copies(draw: st.DrawFn) -> CopyKernel:
     return CopyKernel(tuple(draw(st.permutations(parts))), target)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(copies(), st.integers(0, 2**32))
 def test_parts_are_slices(store, run, kernel, seed) -> None:
     generator = np.random.default_rng(seed)

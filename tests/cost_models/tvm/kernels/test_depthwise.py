@@ -31,7 +31,7 @@ def shapes(draw: st.DrawFn) -> Convolution:
     return Convolution(image, (height, width), channels, kernel, stride, dilation, (padding[0], padding[1]), channels)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.data(), st.integers(0, 2**32), st.booleans())
 def test_equals_the_integer_convolution(isas, epilogues, store, check_epilogue, data, seed, extreme) -> None:
     shape = data.draw(shapes())

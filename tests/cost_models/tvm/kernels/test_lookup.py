@@ -12,7 +12,7 @@ RINGS = st.tuples(*[st.integers(0, 2)] * 4)
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 150))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.data(), SIZES, st.integers(1, 3), st.integers(1, 2), st.integers(0, 2**32))
 def test_equals_the_table(isas, store, run, data, size, outputs, batch, seed) -> None:
     generator = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
     return st.tuples(st.integers(low, high), st.integers(low, high))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.data(), pairs(1, 9), pairs(1, 7), pairs(1, 3), st.integers(1, 150), st.booleans(), st.integers(0, 2**32))
 def test_equals_torch(isas, store, run, data, size, kernel, stride, channels, ceil_mode, seed) -> None:
     generator = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ SIZES = st.builds(Image, st.integers(1, 4), st.integers(1, 5), st.integers(1, 40
 RINGS = st.tuples(*[st.integers(0, 2)] * 4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data(), SIZES, st.booleans(), st.integers(0, 2**32))
 def test_equals_the_integer_product(isas, epilogues, store, check_epilogue, data, size, single, seed) -> None:
     left = Image(size.height, size.width, size.channels, data.draw(RINGS), size.batch)

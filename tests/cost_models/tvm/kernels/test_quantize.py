@@ -14,7 +14,7 @@ SIZES = st.tuples(st.integers(1, 4), st.integers(1, 37), st.integers(1, 9))
 GRIDS = st.sampled_from([Bounds(0, 0, 255), Bounds(128, 0, 255), Bounds(255, 0, 255), Bounds(1, 0, 3)])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.data(), SIZES, GRIDS, st.sampled_from(["NCHW", "NHWC"]), st.integers(1, 2), st.integers(0, 2**32))
 def test_equals_rounded_division(isas, store, run, data, size, bounds, layout, batch, seed) -> None:
     generator = np.random.default_rng(seed)
