@@ -126,13 +126,18 @@ class Analytic(DeviceFile):
         """Cost per image of ``layer`` at ``precision``.
 
         Raises:
-            ValueError: If the device does not run ``layer`` at ``precision``.
+            ValueError: If the device does not run ``layer`` at ``precision``, or a formula has no value for it.
         """
         entries = self._entries(layer)
         if precision not in entries:
             require_supported(self.name, layer, precision, tuple(entries))
         rate, computed = entries[precision]
-        seconds, joules, bound_by = self._layer(layer, precision, rate, computed)
+        try:
+            seconds, joules, bound_by = self._layer(layer, precision, rate, computed)
+        except ValueError as error:
+            raise ValueError(
+                f"Hardware '{self.name}' has no cost for layer '{layer.name}' at {precision}: {error}."
+            ) from error
         return self._cost(seconds, joules, computed if computed != precision else None, bound_by)
 
     def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:

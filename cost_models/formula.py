@@ -102,7 +102,7 @@ def evaluate(formula: float | str, values: Mapping[str, float]) -> float:
     try:
         result: float = eval(_compiled(formula), {"__builtins__": {}, **FUNCTIONS}, values)
     except (ArithmeticError, ValueError) as error:
-        raise ValueError(f"'{formula}' has no value for this layer: {error}") from error
+        raise ValueError(f"'{formula}' has no value: {error}") from error
     return result
 
 

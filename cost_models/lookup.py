@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
@@ -26,7 +26,9 @@ SHAPE = (
     *("op", "in_channels", "out_channels", "groups", "kernel_h", "kernel_w", "stride_h", "stride_w"),
     *("in_h", "in_w", "out_h", "out_w"),
 )
-"""Columns that say which layers a row is for; ``op`` is ``conv2d`` or ``linear``."""
+"""Columns that say which layers a row is for."""
+WORDS = {"op": ("conv2d", "linear"), "weight_format": ("uniform", "codebook")}
+"""What the columns without numbers may hold."""
 
 
 @dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
@@ -49,7 +51,11 @@ class Lookup(DeviceFile):
     def _table_is_sound(self) -> Self:
         if not self.path.is_file():
             raise ValueError(f"path: there is no file '{self.path}'")
-        columns, required = list(self._table.columns), {*PRECISION[:2], COSTS[0]}
+        try:
+            columns = list(self._table.columns)
+        except ValueError as error:  # of pandas: no table, or none of text
+            raise ValueError(f"path: '{self.path}' is no CSV table: {error}") from error
+        required = {*PRECISION[:2], COSTS[0]}
         unknown, missing = set(columns) - {*SHAPE, *PRECISION, *COSTS}, required - set(columns)
         if unknown or missing:
             raise ValueError(
@@ -60,9 +66,31 @@ class Lookup(DeviceFile):
         twice = self._table[self._table.duplicated(keys)]
         if len(twice):
             raise ValueError(f"path: '{self.path}' gives {twice.iloc[0][keys].to_dict()} twice")
-        if not (self._table["latency_s"] > 0).all():
-            raise ValueError(f"path: '{self.path}' holds a latency_s that is not above 0")
+        for column in columns:
+            if column in WORDS:
+                self._check_words(column)
+            else:
+                self._check_numbers(column)
         return self
+
+    def _check_words(self, column: str) -> None:
+        unknown = self._table[column][~self._table[column].isin(WORDS[column])]
+        if len(unknown):
+            raise ValueError(f"path: '{self.path}' holds {column}={unknown.iloc[0]}; choose from {list(WORDS[column])}")
+
+    def _check_numbers(self, column: str) -> None:
+        """Refuse what is no cost, or no whole number of bits, channels or pixels; an energy may be unknown."""
+        numbers = pd.to_numeric(self._table[column], errors="coerce")
+        sound = (numbers > 0) & (numbers < inf)
+        if column not in COSTS:
+            sound &= numbers == numbers.round()
+        elif column == "energy_j":
+            sound |= self._table[column].isna()
+        if not sound.all():
+            kind = "positive number" if column in COSTS else "positive whole number"
+            raise ValueError(
+                f"path: '{self.path}' holds {column}={self._table[column][~sound].iloc[0]}, which is no {kind}"
+            )
 
     @property
     def cost_source(self) -> Literal["measured", "modelled"]:
@@ -114,7 +142,8 @@ class Lookup(DeviceFile):
         costs: dict[Shape, dict[Precision, tuple[float, float]]] = {}
         for row in self._table.to_dict("records"):
             shape = tuple(row[column] for column in SHAPE if column in row)
-            precision = Precision(row["weight_bits"], row["activation_bits"], row.get("weight_format", "uniform"))
+            bits = int(row["weight_bits"]), int(row["activation_bits"])
+            precision = Precision(*bits, row.get("weight_format", "uniform"))
             costs.setdefault(shape, {})[precision] = row["latency_s"], row.get("energy_j", float("nan"))
         return {shape: dict(sorted(found.items())) for shape, found in costs.items()}
 

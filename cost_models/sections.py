@@ -67,12 +67,16 @@ class Rate(Sourced):
         Args:
             values: Of the names in a formula, with the bits that are computed with.
             clock_hz: Of the device; needed where the entry counts cycles.
+
+        Raises:
+            ValueError: If a formula has no value, or a rate is not above 0.
         """
+        macs = values["batch"] * values["macs"]
         if self.macs_per_s is not None:
-            return values["batch"] * values["macs"] / (evaluate(self.macs_per_s, values) * self.efficiency)
+            return macs / (_rate("macs_per_s", self.macs_per_s, values) * self.efficiency)
         assert clock_hz is not None  # checked when the device file was read
         if self.macs_per_cycle is not None:
-            cycles = values["batch"] * values["macs"] / evaluate(self.macs_per_cycle, values)
+            cycles = macs / _rate("macs_per_cycle", self.macs_per_cycle, values)
         else:
             assert self.cycles is not None  # likewise
             cycles = evaluate(self.cycles, values)
@@ -81,6 +85,13 @@ class Rate(Sourced):
     def fits(self, op: Op, kernel: tuple[int, int]) -> bool:
         """Whether the entry holds for a layer."""
         return op in self.ops and (self.kernels is None or kernel in self.kernels)
+
+
+def _rate(field: str, formula: Formula, values: Mapping[str, float]) -> float:
+    rate = evaluate(formula, values)
+    if rate <= 0:
+        raise ValueError(f"{field} is {rate:g} ({formula}), not above 0")
+    return rate
 
 
 @dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)

@@ -30,8 +30,8 @@ def test_a_sound_device_breaks_nothing() -> None:
             {"macs_per_s": "1e12 * weight_bits"},
             "layer 'conv' at W4A8: latency_s is 2.94912e-07, more than 1.47456e-07 at W8A8",
         ),
-        ({"macs_per_s": "1e12 * (weight_bits - 8)"}, "layer 'conv' has no cost: float division by zero"),
-        ({"macs_per_s": "1e12 / (weight_bits - 4)"}, "has no value for this layer: float division by zero"),
+        ({"macs_per_s": "1e12 * (weight_bits - 8)"}, "no cost for layer 'conv' at W4A8: macs_per_s is -4e+12 "),
+        ({"macs_per_s": "1e12 / (weight_bits - 4)"}, "has no value: float division by zero"),
         ({"macs_per_s": 1e12, "mac_pj": "-1e6"}, "layer 'conv' at W4A8: energy_j is -"),
     ],
 )

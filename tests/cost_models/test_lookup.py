@@ -63,7 +63,26 @@ def test_a_shape_without_rows_is_refused_not_free(tmp_path) -> None:
         ("weight_bits,activation_bits,ms\n", "has columns .*'ms'.*; required are .*'latency_s'"),
         ("weight_bits,latency_s\n", "required are .*'activation_bits'"),
         ("weight_bits,activation_bits,latency_s\n8,8,1\n8,8,2\n", "gives {'weight_bits': 8.*} twice"),
-        ("weight_bits,activation_bits,latency_s\n8,8,0\n", "latency_s that is not above 0"),
+        ("weight_bits,activation_bits,latency_s\n8,8,0\n", "holds latency_s=0, which is no positive number"),
+        ("weight_bits,activation_bits,latency_s\n8,8,fast\n", "holds latency_s=fast, which is no positive number"),
+        ("weight_bits,activation_bits,latency_s\n8,8,1\n8,4,inf\n", "holds latency_s=inf, which is no positive number"),
+        (
+            "weight_bits,activation_bits,latency_s,energy_j\n8,8,1,-1\n",
+            "holds energy_j=-1, which is no positive number",
+        ),
+        (
+            "weight_bits,activation_bits,latency_s\n8.5,8,1\n",
+            "holds weight_bits=8.5, which is no positive whole number",
+        ),
+        (
+            "weight_bits,activation_bits,latency_s\n8,,1\n",
+            "holds activation_bits=nan, which is no positive whole number",
+        ),
+        (
+            "op,weight_bits,activation_bits,latency_s\nconv,8,8,1\n",
+            r"holds op=conv; choose from \['conv2d', 'linear'\]",
+        ),
+        ("", "is no CSV table: No columns to parse from file"),
     ],
 )
 def test_a_wrong_table_is_explained(tmp_path, rows, message) -> None:
