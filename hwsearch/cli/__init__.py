@@ -60,6 +60,21 @@ def train(context: typer.Context) -> None:
 
 
 @app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
+def solve(context: typer.Context) -> None:
+    """Re-solve a run for other bounds or another device, from its sensitivities. See [bold]hwsearch solve --help[/]."""
+    from functools import partial
+
+    from hwsearch.cli.hydra_app import run_configured
+    from hwsearch.cli.schema import SolveConfig
+    from hwsearch.cli.solve import solve_command
+
+    folders = [argument for argument in context.args if "=" not in argument and not argument.startswith("-")]
+    run = Path(folders[0]) if folders else Path()
+    overrides = [argument for argument in context.args if argument not in folders[:1]]
+    run_configured("solve", "solve", SolveConfig, partial(solve_command, run), overrides)
+
+
+@app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
 def profile(context: typer.Context) -> None:
     """Cost of every layer at every precision, modelled or measured here. See [bold]hwsearch profile --help[/]."""
     from hwsearch.cli.hydra_app import run_configured

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 import yaml
-from pydantic import ValidationError
 from rich.console import Console
 
 from cost_models import CostModel, load_device
@@ -14,7 +13,7 @@ from cost_models.tvm.cost_model import MeasuredDevice
 from cost_models.tvm.integer import Requantization
 from cost_models.tvm.target import Target, host, resolve
 from cost_models.tvm.untuned import untuned
-from hwsearch.cli.schema import SearchConfig
+from hwsearch.cli.run_config import read_run_config
 from hwsearch.cli.setup import Task, layer_database, load_task
 from hwsearch.compare import Run, load_run
 from hwsearch.evaluate import read_precisions
@@ -34,7 +33,7 @@ def export_command(
     """Rebuild a trial's network from its run folder, compile it, and write it with a script that runs it."""
     _require("--format", form, FORMATS)
     _require("--requantization", requantization, get_args(Requantization))
-    run, config = load_run(folder), _config(folder)
+    run, config = load_run(folder), read_run_config(folder)
     precisions = read_precisions(folder / "precisions.csv", trial)
     sys.path.insert(0, str(Path.cwd()))  # so that a `_target_` may name a module of the user's
     cpu, choose = _kernels(load_device(config.hardware), target)
@@ -61,17 +60,6 @@ def export_command(
 def _require(option: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise ValueError(f"{option} is one of {list(choices)}, not '{value}'.")
-
-
-def _config(folder: Path) -> SearchConfig:
-    """What the search was configured with."""
-    path = folder / "config.yaml"
-    try:
-        return SearchConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"Run folder '{folder}' has no config.yaml, which names network and data.") from error
-    except (yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"'{path}' is not the configuration of a search by this version: {error}") from error
 
 
 def _kernels(device: CostModel, target: str | None) -> tuple[Target, Choose]:

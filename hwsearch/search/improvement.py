@@ -15,6 +15,10 @@ CELLS = 400
 """Most cells; with several costs and a longer front, they are coarser than the front."""
 
 
+FAR = 30.0
+"""Standard deviations beyond which nothing happens; their square's exponential is still a float."""
+
+
 @dataclass(frozen=True)
 class Improvement:
     """Expected gain of hypervolume over a front.
@@ -87,7 +91,7 @@ def _expected_excess(mean: Array, deviation: Array, levels: Sequence[float] | Ar
     """Expectation of ``max(0, x - level)`` for normally distributed x, ``[N, levels]``."""
     margin = mean[:, np.newaxis] - levels
     spread = deviation[:, np.newaxis]
-    z = margin / spread
+    z = np.clip(margin / spread, -FAR, FAR)
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     excess: Array = margin * ndtr(z) + spread * density
     return excess

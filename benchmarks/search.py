@@ -1,0 +1,255 @@
+"""How well candidates are chosen: the default sampler beside Optuna's, on a space judged exhaustively and on ResNet-20.
+
+    python benchmarks/search.py [--quick] [--out FILE.json] [--part PART ...] [--seed N ...] [--sampler NAME ...]
+
+Parts: ``digits`` (19,683 candidates, all judged; ``--table`` keeps that), ``resnet20_latency`` and ``resnet20_size``
+(100 candidates of the default against 400 of the others), ``widths`` (weights of 4 and of 3 bits on average, against
+uniform ones). The last three need ``--cifar10``, a folder with resnet20.pth and the images. ``--quick`` is ``digits``
+with one seed and the samplers that are quick to ask. Sensitivities are measured on calibration images, which are never
+scored, without labels; what they cost is printed in candidates.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+from report import CONSOLE, print_table
+from searching import Judged, Problem, composed
+
+from cost_models import FLOAT, FLOAT_BITS, BitConfig, Precision, size_bytes
+from hwsearch.evaluate import FakeQuantNetwork, accuracy
+from hwsearch.judging import SplitJudge
+from hwsearch.pareto import hypervolume
+from hwsearch.progress import track
+from hwsearch.search import (
+    Constraint,
+    Judgement,
+    canonical,
+    judged_configs,
+    search_precisions,
+    trials_table,
+)
+from hwsearch.search.chain import Chain
+from hwsearch.search.racing import never
+from hwsearch.sensitivity import Quantized, kl_divergence, output_change
+
+PARTS = ("digits", "resnet20_latency", "resnet20_size", "widths")
+SAMPLERS = ("chain", "tpe", "nsga2", "gp", "random")
+NATIVE = (2, 4, 8)
+"""Bit Fusion's own widths, of weights and activations alike."""
+DIGITS_BUDGETS = (20, 50, 100, 200)
+RESNET20_BUDGETS = {"chain": 100, "tpe": 400, "nsga2": 400, "random": 400}
+RESNET20_IMAGES = 2000
+
+COSTS = {"resnet20_latency": "latency_s", "resnet20_size": "size_bytes"}
+WIDTHS_IMAGES = 1000
+"""Of the calibration set, drawn by the seed: for sensitivities, and to judge candidates."""
+WIDTHS_CANDIDATES = 40
+SEEDS = range(5)
+QUICK_SEEDS = (0,)
+SLOW = ("gp", "tpe")
+"""Samplers that take longest to ask."""
+CIFAR10 = Path("../shared/data/cifar10")
+
+Figures = dict[str, float]
+
+
+def digits(seeds: Sequence[int], samplers: Sequence[str], table: Path | None) -> Figures:
+    """Share of the exhaustive front's hypervolume that a search finds."""
+    native = tuple(Precision(bits, bits) for bits in NATIVE)
+    judged = Judged(composed("engine=torch", "data.batch_size=500"), 10**9, native)
+    problem = judged.problem(["top1", "latency_s"])
+    every = exhaustive(judged, table)
+    costs = pd.DataFrame([problem.price(dict(key)) for key in every])
+    best = hypervolume(costs.assign(top1=list(every.values())), problem.objectives, problem.reference_point)
+    looked_up = replace(
+        problem, judge=lambda config, hopeless: Judgement({"top1": every[canonical(config)]}, judged.judge.n)
+    )
+    shares = {
+        sampler: np.array([list(search(looked_up, sampler, DIGITS_BUDGETS, seed).values()) for seed in seeds]) / best
+        for sampler in samplers
+    }
+    print_shares(f"digits: share of the hypervolume of all {len(every):,} candidates", DIGITS_BUDGETS, shares)
+    CONSOLE.print(f"Sensitivities cost as much as {judged.sensitivity_evaluations:.1f} candidates.")
+    return {f"digits_{sampler}_{DIGITS_BUDGETS[-1]}": median(found[:, -1]) for sampler, found in shares.items()} | {
+        "digits_seeds_above_99": float((shares["chain"][:, -1] >= 0.99).mean()) if "chain" in shares else 0.0
+    }
+
+
+def exhaustive(judged: Judged, path: Path | None) -> dict[Any, float]:
+    """Top1 of every candidate, in an order in which each shares the most layers with the one before."""
+    groups = judged.space.groups
+    keys = [
+        canonical(judged.space.config({group.name: p for group, p in zip(groups, chosen, strict=True)}))
+        for chosen in product(*(group.precisions for group in groups))
+    ]
+    if path and path.exists():
+        return dict(zip(keys, np.load(path).tolist(), strict=True))
+    top1 = [judged.judge(dict(key), never).measures["top1"] for key in track(keys, "judging every candidate")]
+    if path:
+        np.save(path, np.array(top1))
+    return dict(zip(keys, top1, strict=True))
+
+
+def search(problem: Problem, sampler: str, budgets: Sequence[int], seed: int) -> dict[int, float]:
+    """Hypervolume after each of some numbers of candidates."""
+    trials = problem.found(composed(f"sampler={sampler}").sampler, max(budgets), seed)
+    return problem.hypervolumes(trials, budgets)
+
+
+def median(values: Any) -> float:
+    return round(float(np.median(values)), 5)
+
+
+def print_shares(title: str, budgets: Sequence[int], shares: Mapping[str, Any]) -> None:
+    """Median over seeds and range."""
+    rows = [
+        (sampler, *(f"{np.median(of):.4f} ({of.min():.4f} to {of.max():.4f})" for of in found.T))
+        for sampler, found in shares.items()
+    ]
+    print_table(title, ("sampler", *(f"{budget} candidates" for budget in budgets)), rows)
+
+
+def resnet20(cost: str, seeds: Sequence[int], samplers: Sequence[str], cifar10: Path) -> Figures:
+    """Hypervolume of the default at a quarter of the others' candidates."""
+    judged = Judged(composed(*resnet20_overrides(cifar10)), RESNET20_IMAGES)
+    problem = judged.problem(["top1", cost])
+    known: dict[Any, Judgement] = {}
+
+    def judge(config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+        key = canonical(config)
+        known[key] = known.get(key) or judged.judge(config, never)
+        return known[key]
+
+    once = replace(problem, judge=judge)
+    ratios = {}
+    for sampler in samplers:
+        budgets = [budget for budget in (50, 100, 200, 400) if budget <= RESNET20_BUDGETS[sampler]]
+        found = [search(once, sampler, budgets, seed) for seed in seeds]
+        values = np.array([list(each.values()) for each in found])
+        print_shares(f"ResNet-20, top1 and {cost}: hypervolume", budgets, {sampler: values})
+        ratios |= {
+            f"resnet20_{cost}_{sampler}_{budget}": median(of) for budget, of in zip(budgets, values.T, strict=True)
+        }
+    CONSOLE.print(f"Sensitivities cost as much as {judged.sensitivity_evaluations:.1f} candidates.")
+    return ratios
+
+
+def resnet20_overrides(cifar10: Path) -> list[str]:
+    return [
+        "model=cifar_resnet20",
+        f"model.checkpoint={cifar10 / 'resnet20.pth'}",
+        "data=cifar10",
+        f"data.root={cifar10}",
+    ]
+
+
+def widths(seeds: Sequence[int], cifar10: Path) -> Figures:
+    """What weights of mixed widths win back of what uniform ones of the same size lose; activations are floats."""
+    images = ("data.calibration_images=2048", "quantizer=bias_correction", "engine=torch")
+    judged = Judged(
+        composed(*resnet20_overrides(cifar10), *images),
+        10**9,
+        tuple(Precision(bits, FLOAT_BITS) for bits in range(2, 9)),
+    )
+    layers = [layer.name for layer in judged.task.network.layers]
+    engine = FakeQuantNetwork(
+        judged.task.network, judged.database, {}, reuse_bytes=judged.config.reuse_bytes // WIDTHS_IMAGES
+    )
+
+    def top1(config: BitConfig) -> float:
+        engine.configure(config)
+        return accuracy(engine, judged.task.batches()).top1
+
+    reference = top1(dict.fromkeys(layers, FLOAT))
+    rows, ratios = [], {"widths_float": reference}
+    for bits in (4, 3):
+        uniform = top1(dict.fromkeys(layers, Precision(bits, 32)))
+        mixed = [top1(mixed_widths(judged, engine, bits, seed)) for seed in seeds]
+        won = (np.mean(mixed) - uniform) / (reference - uniform)
+        rows.append((str(bits), f"{uniform:.2f}", " ".join(f"{value:.2f}" for value in mixed), f"{won:.2f}"))
+        ratios |= {
+            f"widths_{bits}_uniform": uniform,
+            f"widths_{bits}_mixed": float(np.mean(mixed)),
+            f"widths_{bits}_won_back": float(won),
+        }
+    columns = ("mean bits", "uniform", "mixed, by seed", "share of the loss won back")
+    print_table(
+        f"ResNet-20, float activations, {len(judged.task.data.labels):,} images; float {reference:.2f} %", columns, rows
+    )
+    return ratios
+
+
+def mixed_widths(judged: Judged, engine: FakeQuantNetwork, bits: int, seed: int) -> BitConfig:
+    """The least divergence from the float network on calibration images, within the size of uniform weights."""
+    network, calibration = judged.task.network, judged.task.calibration
+    drawn = np.random.default_rng(seed).choice(len(calibration.inputs), WIDTHS_IMAGES, replace=False)
+    images = replace(calibration, inputs=calibration.inputs[drawn], labels=calibration.labels[drawn])
+    choices = {group.name: group.precisions for group in judged.space.groups}
+    quantized = Quantized(network, judged.database, {}, engine, images)
+    table = output_change(quantized, choices, measure=kl_divergence, images=WIDTHS_IMAGES)
+    judge = SplitJudge(engine, FakeQuantNetwork(network, {}, {}), [list(images.parts())])
+
+    def price(config: BitConfig) -> dict[str, float]:
+        return {"size_bytes": float(sum(size_bytes(layer, config[layer.name]) for layer in network.layers))}
+
+    uniform = dict.fromkeys(choices, Precision(bits, FLOAT_BITS))
+    bound = Constraint("size_bytes", price(uniform)["size_bytes"])
+    chain = Chain(
+        judged.space,
+        price,
+        table,
+        objectives=["kl"],
+        constraints=[bound],
+        reference_point={"kl": judge(uniform, never).measures["kl"]},
+        seed=seed,
+    )
+    study = search_precisions(
+        judged.space,
+        price,
+        lambda config, hopeless: judge(config, never),
+        objectives=["kl"],
+        constraints=[bound],
+        proposer=chain,
+        n_trials=WIDTHS_CANDIDATES,
+        seed=seed,
+    )
+    trials = trials_table(study, judged.space, [bound])
+    best = trials[trials["feasible"]].sort_values("kl", kind="stable").iloc[0]
+    return judged_configs(study, judged.space)[int(best["trial"])]
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="The digits with one seed.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PARTS)}; default: digits.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Default: 0 to 4.")] = None,
+    sampler: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(SAMPLERS)}; default: all.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Keeps the exhaustive judgement of the digits, a .npy file.")
+    ] = None,
+    cifar10: Annotated[Path, typer.Option(help="Folder with resnet20.pth and the images.")] = CIFAR10,
+) -> None:
+    """Print tables, and write medians over seeds."""
+    seeds = seed or (QUICK_SEEDS if quick else SEEDS)
+    samplers = sampler or [name for name in SAMPLERS if not (quick and name in SLOW)]
+    figures: Figures = {}
+    for name in part or PARTS[:1]:
+        if name == "digits":
+            figures |= digits(seeds, samplers, table)
+        elif name == "widths":
+            figures |= widths(seeds, cifar10)
+        else:
+            figures |= resnet20(COSTS[name], seeds, samplers, cifar10)
+    if out:
+        out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,56 @@
+"""``hwsearch solve``: other bounds and devices from stored sensitivities."""
+
+import pandas as pd
+import pytest
+
+from hwsearch.evaluate import read_precisions
+
+from .conftest import SMALL, status_of
+
+
+@pytest.fixture(scope="module")
+def searched(tiny, tmp_path_factory):
+    """A finished search on the tiny network, at W{4,8}A8."""
+    folder = tmp_path_factory.mktemp("solve")
+    assert status_of("search", *tiny, *SMALL, f"run_dir={folder / 'run'}", f"cache_dir={folder / 'cache'}") == 0
+    return folder / "run"
+
+
+def test_a_bound_gives_one_configuration_that_keeps_it(hwsearch, searched, tmp_path):
+    bound = 0.8 * pd.read_csv(searched / "trials.csv")["size_bytes"].max()
+    result = hwsearch("solve", searched, f"constraints.size_bytes={bound}", f"run_dir={tmp_path / 'out'}")
+    assert result.status == 0, result.err
+    assert "predicted, not judged" in result.out
+    solutions = pd.read_csv(tmp_path / "out" / "solutions.csv")
+    assert len(solutions) == 1
+    assert solutions["size_bytes"].item() <= bound
+    assert len(read_precisions(tmp_path / "out" / "precisions.csv")) == 2
+
+
+def test_without_a_bound_it_gives_a_front_on_another_device(hwsearch, searched, tmp_path):
+    result = hwsearch("solve", searched, "hardware=x86_avx512_vnni", "cost=size_bytes", f"run_dir={tmp_path / 'out'}")
+    assert result.status == 0, result.err
+    solutions = pd.read_csv(tmp_path / "out" / "solutions.csv")
+    assert len(solutions) > 1
+    assert solutions["size_bytes"].is_monotonic_increasing
+    assert solutions["predicted_loss"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["constraints.size_bytes=10"], "No candidate meets constraints.size_bytes=10"),
+        (["cost=speed"], "cost=speed is no cost"),
+        (["hardware=t4_roofline", "constraints.top1=90"], "Unknown key 'constraints.top1'"),
+    ],
+)
+def test_what_cannot_be_solved_is_explained(hwsearch, searched, tmp_path, overrides, message):
+    result = hwsearch("solve", searched, *overrides, f"run_dir={tmp_path / 'out'}")
+    assert result.status == 2
+    assert message in result.err
+
+
+def test_a_folder_without_a_search_is_refused(hwsearch, tmp_path):
+    result = hwsearch("solve", tmp_path, f"run_dir={tmp_path / 'out'}")
+    assert result.status == 2
+    assert "has no config.yaml" in result.err
