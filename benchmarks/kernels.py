@@ -156,22 +156,18 @@ def compare(
     def engines(layer: LayerSpec) -> dict[str, Engine]:
         kernels = {p: ours.tuned(effort.tuner, layer, p, stored_wider=stored_wider) for p in precisions}
         variants.update({(layer, precision): kernel.description for precision, kernel in kernels.items()})
-        return {_name(precision): kernel.engine for precision, kernel in kernels.items()}
+        return {str(precision): kernel.engine for precision, kernel in kernels.items()}
 
     times = effort.time(layers, engines, title)
     print_table(
         f"{title}, us",
-        ["layer", *map(_name, precisions)],
+        ["layer", *map(str, precisions)],
         (
-            [layer.name, *(f"{variants[layer, p]} {microseconds(t[_name(p)])}" for p in precisions)]
+            [layer.name, *(f"{variants[layer, p]} {microseconds(t[str(p)])}" for p in precisions)]
             for layer, t in times.items()
         ),
     )
-    return {p: geomean(t[_name(p)] for t in times.values()) for p in precisions}
-
-
-def _name(precision: Precision) -> str:
-    return f"{precision}{' codebook' if precision.weight_format == 'codebook' else ''}"
+    return {p: geomean(t[str(p)] for t in times.values()) for p in precisions}
 
 
 if __name__ == "__main__":

@@ -25,19 +25,20 @@ class Precision:
     weight_format: Literal["uniform", "codebook"] = "uniform"
 
     def __str__(self) -> str:
-        return f"W{self.weight_bits}A{self.activation_bits}"
+        weight_format = "" if self.weight_format == "uniform" else f" {self.weight_format}"
+        return f"W{self.weight_bits}A{self.activation_bits}{weight_format}"
 
     @classmethod
     def parse(cls, text: str) -> "Precision":
-        """Read the shorthand: ``W4A8`` is ``Precision(4, 8)``.
+        """Read the shorthand: ``W4A8`` is ``Precision(4, 8)``, ``W4A8 codebook`` is ``Precision(4, 8, "codebook")``.
 
         Raises:
             ValueError: If ``text`` is not of that form.
         """
-        match = re.fullmatch(r"W(\d+)A(\d+)", text.strip(), re.IGNORECASE)
+        match = re.fullmatch(r"W(\d+)A(\d+)( +CODEBOOK)?", text.strip(), re.IGNORECASE)
         if not match:
             raise ValueError(f"'{text}' is not a precision; write weight and activation bits as in W4A8.")
-        return cls(int(match[1]), int(match[2]))
+        return cls(int(match[1]), int(match[2]), "codebook" if match[3] else "uniform")
 
 
 FLOAT = Precision(FLOAT_BITS, FLOAT_BITS)

@@ -129,10 +129,7 @@ class Pricing:
             ValueError: If the table lacks it.
         """
         if (layer, precision) not in self._rows:
-            raise ValueError(
-                f"Hardware '{self.device.name}' has no cost for layer '{layer}' at {precision} with "
-                f"weight_format='{precision.weight_format}'."
-            )
+            raise ValueError(f"Hardware '{self.device.name}' has no cost for layer '{layer}' at {precision}.")
         return self._rows[layer, precision]
 
     def many(self, rows: NDArray[np.int64]) -> pd.DataFrame:

@@ -159,13 +159,17 @@ def _effective_rates(device: CostModel) -> Table:
     table = _table("", *(layer.name for layer in LAYERS))
     for precision in shown:
         cells = [_rate(device, layer, precision) if precision in choices[layer] else "" for layer in LAYERS]
-        table.add_row(f"{precision}{'' if precision.weight_format == 'uniform' else ' codebook'}", *cells)
+        table.add_row(str(precision), *cells)
     return table
 
 
 def _rate(device: CostModel, layer: LayerSpec, precision: Precision) -> str:
     cost = device.layer_cost(layer, precision)
-    return f"{layer.macs / cost.latency_s / 1e9:.4g} {cost.bound_by or ''}".rstrip() if cost.latency_s else ""
+    if not cost.latency_s:
+        return ""
+    rate = layer.macs / cost.latency_s / 1e9
+    digits = f"{rate:.0f}" if rate >= 1000 else f"{rate:.4g}"
+    return f"{digits} {cost.bound_by or ''}".rstrip()
 
 
 def _sources(device: DeviceFile) -> Table:

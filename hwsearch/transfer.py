@@ -187,7 +187,7 @@ def _priced(candidates: _Candidates, costs: pd.DataFrame, price: Pricing) -> tup
     if not runs.all():
         layers: dict[str, str] = {}  # the first layer of each pair
         for layer, *precision in candidates.keys[row_of_key < 0]:
-            layers.setdefault(_name(Precision(*precision)), layer)
+            layers.setdefault(str(Precision(*precision)), layer)
         pairs = {layer: sorted(pair for pair in layers if layers[pair] == layer) for layer in layers.values()}
         where = "; ".join(f"{', '.join(names)} in layer '{layer}'" for layer, names in pairs.items())
         left_out = len(rows) - runs.sum()
@@ -202,10 +202,6 @@ def _priced(candidates: _Candidates, costs: pd.DataFrame, price: Pricing) -> tup
         raise ValueError(f"No candidate fits '{device.name}'.")
     priced.insert(0, "device", device.name)
     return priced[fits].assign(cost_source=device.cost_source), reasons
-
-
-def _name(precision: Precision) -> str:
-    return f"{precision}{'' if precision.weight_format == 'uniform' else f' {precision.weight_format}'}"
 
 
 def _reference_cost(rows: pd.DataFrame, costs: pd.DataFrame, price: Pricing, x: str) -> float:

@@ -38,7 +38,7 @@ def profile_command(config: ProfileConfig, run_dir: Path) -> None:
         "cost_source": hardware.cost_source,
         "batch": hardware.batch,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "uniform": {_name(precision): _known(values) for precision, values in uniform.items()},
+        "uniform": {str(precision): _known(values) for precision, values in uniform.items()},
         "warnings": list(hardware.warnings),
         "versions": versions(),
     }
@@ -49,10 +49,6 @@ def profile_command(config: ProfileConfig, run_dir: Path) -> None:
     for warning in hardware.warnings:
         console.print(f"Note on {hardware.name}: {warning}", style="yellow", highlight=False)
     console.print(f"Tables: {run_dir}", highlight=False, soft_wrap=True)
-
-
-def _name(precision: Precision) -> str:
-    return f"{precision}{'' if precision.weight_format == 'uniform' else f' {precision.weight_format}'}"
 
 
 def _known(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -77,14 +77,20 @@ def test_sizes_are_those_of_packed_bits_biases_and_scales(layer, precision):
     assert size_bytes(layer, precision) == np.packbits(bits).nbytes + biases + scales
 
 
-@given(st.integers(0, 99), st.integers(0, 99))
-def test_the_shorthand_is_read_as_it_is_written(weight_bits, activation_bits):
-    precision = Precision(weight_bits, activation_bits)
+@given(st.integers(0, 99), st.integers(0, 99), st.sampled_from(["uniform", "codebook"]))
+def test_the_shorthand_is_read_as_it_is_written(weight_bits, activation_bits, weight_format):
+    precision = Precision(weight_bits, activation_bits, weight_format)
     assert Precision.parse(str(precision)) == precision
-    assert Precision.parse(f" w{weight_bits}a{activation_bits}\n") == precision
+    assert Precision.parse(f" {str(precision).lower()}\n") == precision
 
 
-@pytest.mark.parametrize("text", ["", "4", "W4", "A8", "W4A", "W-4A8", "W4A8x", "W4 A8", "A8W4", "W4.5A8"])
+def test_the_shorthand_names_codebooks_only():
+    assert [str(Precision(4, 8)), str(Precision(4, 8, "codebook"))] == ["W4A8", "W4A8 codebook"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "4", "W4", "A8", "W4A", "W-4A8", "W4A8x", "W4 A8", "A8W4", "W4.5A8", "W4A8 uniform"]
+)
 def test_other_texts_are_refused(text):
     with pytest.raises(ValueError) as error:
         Precision.parse(text)

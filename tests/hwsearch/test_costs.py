@@ -151,10 +151,7 @@ def test_unknown_energy_is_nan_and_leaves_latency_known():
 
 @pytest.mark.parametrize(
     ("precision", "shown"),
-    [
-        (Precision(4, 8), "W4A8 with weight_format='uniform'"),
-        (Precision(8, 8, "codebook"), "W8A8 with weight_format='codebook'"),
-    ],
+    [(Precision(4, 8), "W4A8"), (Precision(8, 8, "codebook"), "W8A8 codebook")],
 )
 def test_a_precision_that_the_table_lacks_is_named_with_its_layer(precision, shown):
     config = {layer.name: Precision(8, 8) for layer in LAYERS} | {"dw": precision}

@@ -53,7 +53,7 @@ def test_costs_that_make_no_sense_are_mistakes(hwsearch, npu):
     result = hwsearch("devices", "check", npu)
     assert result.status == 2
     assert (
-        f"{npu}: Hardware 'npu' has no cost for layer 'conv' at W8A8: "
+        f"{npu}: Hardware 'npu' has no cost for layer 'conv' at W4A8: "
         "macs_per_s is 0 (8e9 * (8 - weight_bits)), not above 0.\n"
     ) in result.err
 
