@@ -89,7 +89,7 @@ def search_precisions(
         while candidate := candidates.next():
             bar.update(task, completed=len(ledger.judged))
             costs = price(candidate.config)
-            race = hopelessness(costs, objectives, constraints, ledger.rivals)
+            race = hopelessness(costs, objectives, [*constraints, *limits], ledger.rivals)
             judgement = judge(candidate.config, never if candidate.key in uniforms else race)
             measures = {**judgement.measures, **costs}
             with locks.turn():
