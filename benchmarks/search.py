@@ -51,6 +51,7 @@ COSTS = {"resnet20_latency": "latency_s", "resnet20_size": "size_bytes"}
 WIDTHS_IMAGES = 1000
 """Of the calibration set, drawn by the seed: for sensitivities, and to judge candidates."""
 WIDTHS_CANDIDATES = 40
+MEAN_BITS = (4, 3)
 SEEDS = range(5)
 QUICK_SEEDS = (0,)
 SLOW = ("gp", "tpe")
@@ -152,42 +153,34 @@ def resnet20_overrides(cifar10: Path) -> list[str]:
 
 def widths(seeds: Sequence[int], cifar10: Path) -> Figures:
     """What weights of mixed widths win back of what uniform ones of the same size lose; activations are floats."""
-    images = ("data.calibration_images=2048", "quantizer=bias_correction", "engine=torch")
-    judged = Judged(
-        composed(*resnet20_overrides(cifar10), *images),
-        10**9,
-        tuple(Precision(bits, FLOAT_BITS) for bits in range(2, 9)),
-    )
-    layers = [layer.name for layer in judged.task.network.layers]
-    engine = FakeQuantNetwork(
-        judged.task.network, judged.database, {}, reuse_bytes=judged.config.reuse_bytes // WIDTHS_IMAGES
-    )
+    overrides = ("data.calibration_images=2048", "quantizer=bias_correction", "engine=torch")
+    choices = tuple(Precision(bits, FLOAT_BITS) for bits in range(2, 9))
+    judged = Judged(composed(*resnet20_overrides(cifar10), *overrides), 10**9, choices)
+    network, config = judged.task.network, judged.config
+    engine = FakeQuantNetwork(network, judged.database, {}, reuse_bytes=config.reuse_bytes // WIDTHS_IMAGES)
 
-    def top1(config: BitConfig) -> float:
-        engine.configure(config)
+    def top1(precisions: BitConfig) -> float:
+        engine.configure(precisions)
         return accuracy(engine, judged.task.batches()).top1
 
+    layers = [layer.name for layer in network.layers]
     reference = top1(dict.fromkeys(layers, FLOAT))
-    rows, ratios = [], {"widths_float": reference}
-    for bits in (4, 3):
-        uniform = top1(dict.fromkeys(layers, Precision(bits, 32)))
-        mixed = [top1(mixed_widths(judged, engine, bits, seed)) for seed in seeds]
-        won = (np.mean(mixed) - uniform) / (reference - uniform)
-        rows.append((str(bits), f"{uniform:.2f}", " ".join(f"{value:.2f}" for value in mixed), f"{won:.2f}"))
-        ratios |= {
-            f"widths_{bits}_uniform": uniform,
-            f"widths_{bits}_mixed": float(np.mean(mixed)),
-            f"widths_{bits}_won_back": float(won),
-        }
-    columns = ("mean bits", "uniform", "mixed, by seed", "share of the loss won back")
-    print_table(
-        f"ResNet-20, float activations, {len(judged.task.data.labels):,} images; float {reference:.2f} %", columns, rows
-    )
-    return ratios
+    uniform = {bits: top1(dict.fromkeys(layers, Precision(bits, FLOAT_BITS))) for bits in MEAN_BITS}
+    found = [{bits: top1(mixed) for bits, mixed in mixed_widths(judged, engine, seed).items()} for seed in seeds]
+    rows, figures = [], {"widths_float": reference}
+    for bits in MEAN_BITS:
+        mixed = [of_seed[bits] for of_seed in found]
+        won = float((np.mean(mixed) - uniform[bits]) / (reference - uniform[bits]))
+        rows.append((str(bits), f"{uniform[bits]:.2f}", " ".join(f"{value:.2f}" for value in mixed), f"{won:.2f}"))
+        figures |= {f"widths_{bits}_uniform": uniform[bits], f"widths_{bits}_mixed": float(np.mean(mixed))}
+        figures |= {f"widths_{bits}_won_back": won}
+    title = f"ResNet-20, float activations, {len(judged.task.data.labels):,} images; float {reference:.2f} %"
+    print_table(title, ("mean bits", "uniform", "mixed, by seed", "share of the loss won back"), rows)
+    return figures
 
 
-def mixed_widths(judged: Judged, engine: FakeQuantNetwork, bits: int, seed: int) -> BitConfig:
-    """The least divergence from the float network on calibration images, within the size of uniform weights."""
+def mixed_widths(judged: Judged, engine: FakeQuantNetwork, seed: int) -> dict[int, BitConfig]:
+    """By mean bits, the least divergence from float on calibration images within the size of uniform weights."""
     network, calibration = judged.task.network, judged.task.calibration
     drawn = np.random.default_rng(seed).choice(len(calibration.inputs), WIDTHS_IMAGES, replace=False)
     images = replace(calibration, inputs=calibration.inputs[drawn], labels=calibration.labels[drawn])
@@ -199,30 +192,29 @@ def mixed_widths(judged: Judged, engine: FakeQuantNetwork, bits: int, seed: int)
     def price(config: BitConfig) -> dict[str, float]:
         return {"size_bytes": float(sum(size_bytes(layer, config[layer.name]) for layer in network.layers))}
 
-    uniform = dict.fromkeys(choices, Precision(bits, FLOAT_BITS))
-    bound = Constraint("size_bytes", price(uniform)["size_bytes"])
-    chain = Chain(
-        judged.space,
-        price,
-        table,
-        objectives=["kl"],
-        constraints=[bound],
-        reference_point={"kl": judge(uniform, never).measures["kl"]},
-        seed=seed,
-    )
-    study = search_precisions(
-        judged.space,
-        price,
-        lambda config, hopeless: judge(config, never),
-        objectives=["kl"],
-        constraints=[bound],
-        proposer=chain,
-        n_trials=WIDTHS_CANDIDATES,
-        seed=seed,
-    )
-    trials = trials_table(study, judged.space, [bound])
-    best = trials[trials["feasible"]].sort_values("kl", kind="stable").iloc[0]
-    return judged_configs(study, judged.space)[int(best["trial"])]
+    def best(bits: int) -> BitConfig:
+        uniform = dict.fromkeys(choices, Precision(bits, FLOAT_BITS))
+        bounds = [Constraint("size_bytes", price(uniform)["size_bytes"])]
+        reference = {"kl": judge(uniform, never).measures["kl"]}
+        search: dict[str, Any] = {
+            "objectives": ["kl"],
+            "constraints": bounds,
+            "reference_point": reference,
+            "seed": seed,
+        }
+        study = search_precisions(
+            judged.space,
+            price,
+            lambda config, hopeless: judge(config, never),
+            proposer=Chain(judged.space, price, table, **search),
+            n_trials=WIDTHS_CANDIDATES,
+            **search,
+        )
+        trials = trials_table(study, judged.space, bounds)
+        least = trials[trials["feasible"]].sort_values("kl", kind="stable").iloc[0]
+        return judged_configs(study, judged.space)[int(least["trial"])]
+
+    return {bits: best(bits) for bits in MEAN_BITS}
 
 
 def main(

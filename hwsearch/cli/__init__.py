@@ -68,10 +68,8 @@ def solve(context: typer.Context) -> None:
     from hwsearch.cli.schema import SolveConfig
     from hwsearch.cli.solve import solve_command
 
-    folders = [argument for argument in context.args if "=" not in argument and not argument.startswith("-")]
-    run = Path(folders[0]) if folders else Path()
-    overrides = [argument for argument in context.args if argument not in folders[:1]]
-    run_configured("solve", "solve", SolveConfig, partial(solve_command, run), overrides)
+    named = [argument for argument in context.args[:1] if "=" not in argument and not argument.startswith("-")]
+    run_configured("solve", "solve", SolveConfig, partial(solve_command, Path(*named)), context.args[len(named) :])
 
 
 @app.command(context_settings=HYDRA_COMMAND, add_help_option=False)
