@@ -81,7 +81,7 @@ def _table(*columns: str) -> Table:
 
 def _own_fields(device: CostModel) -> Iterator[tuple[Field[Any], Any]]:
     """What a kind of device adds to the fields that every file has."""
-    shared = {field.name for field in fields(DeviceFile)} | {"name", "warnings"}
+    shared = {field.name for field in fields(DeviceFile)}
     own: tuple[Field[Any], ...] = fields(device) if is_dataclass(device) else ()
     for field in own:
         value = getattr(device, field.name)
@@ -102,10 +102,10 @@ def _constants(device: CostModel) -> Table:
     lists = {name for name, _ in _lists(device)}
     source = ", ".join(device.source) if isinstance(device, DeviceFile) else ""
     for field, value in _own_fields(device):
-        if isinstance(value, Sourced):
+        if is_dataclass(value):
             for inner in _given(value):
-                words = _words(inner.name, getattr(value, inner.name))
-                table.add_row(f"{field.name}.{inner.name}", words, _meaning(value, inner), ", ".join(value.source))
+                words, keys = _words(inner.name, getattr(value, inner.name)), getattr(value, "source", ())
+                table.add_row(f"{field.name}.{inner.name}", words, _meaning(value, inner), ", ".join(keys))
         elif field.name not in lists and value != ():
             table.add_row(field.name, _words(field.name, value), _meaning(device, field), source)
     return table
@@ -121,7 +121,7 @@ def _entries(entries: Sequence[Sourced]) -> Table:
     return table
 
 
-def _given(section: Sourced) -> list[Field[Any]]:
+def _given(section: Any) -> list[Field[Any]]:
     """Fields that differ from their defaults."""
     return [
         field
@@ -145,8 +145,10 @@ def _words(field: str, value: Any) -> str:
 
 
 def _meaning(section: object, field: Field[Any]) -> str:
-    description = type(section).__pydantic_fields__[field.name].description  # type: ignore[attr-defined]  # of pydantic's dataclasses
-    return " ".join((description or "").replace("``", "").split())
+    # pydantic reads the docstrings of a class's own attributes, not of those that it inherits
+    own = (getattr(kind, "__pydantic_fields__", {}).get(field.name) for kind in type(section).__mro__)
+    description = next((info.description for info in own if info and info.description), "")
+    return " ".join(description.replace("``", "").split())
 
 
 def _effective_rates(device: CostModel) -> Table:

@@ -39,39 +39,36 @@ class MeasuredDevice:
     """Latency of a network = sum of its layers' and other operators' measured latencies.
 
     A layer's latency at a precision is that of the fastest kernel that computes it exactly, in a wider container if
-    that is faster; so it never rises when bits fall. Energy is power times latency, where the power is known.
-
-    Attributes:
-        name: Device, runtime and version.
-        target: ``"host"``, or what TVM calls the target, e.g. ``{kind: llvm, mcpu: cortex-a76}``.
-        batch: Images per inference.
-        requantization: ``"float32"`` scales, or ``"fixed_point"`` for CPUs without floats.
-        weight_bits: Widths that kernels are measured for.
-        activation_bits: Widths of a layer's input.
-        weight_formats: Uniform weights, and perhaps codebooks.
-        procedure: How often and how long kernels are timed.
-        search_s: Seconds of search over a kernel's knobs.
-        tiles: Knobs to try.
-        cache_dir: Folder of measurements and compiled kernels; None: the user's cache folder.
-        power_w: Watts while the device computes; None: energy is unknown.
-        power_source: Where ``power_w`` is from; required with it.
-        warnings: What a reader of the results must know.
+    that is faster; so it never rises when bits fall. Energy is what the machine counts,
+    else power times latency, where the power is known.
     """
 
     name: str
+    """Device, runtime and version."""
     target: str | dict[str, Any] = "host"
+    """``"host"``, or what TVM calls the target, e.g. ``{kind: llvm, mcpu: cortex-a76}``."""
     batch: Count = 1
+    """Images per inference."""
     requantization: Requantization = "float32"
+    """``"float32"`` scales, or ``"fixed_point"`` for CPUs without floats."""
     weight_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] = (2, 3, 4, 5, 6, 7, 8)
+    """Widths that kernels are measured for."""
     activation_bits: Annotated[tuple[Bits, ...], Field(min_length=1)] = (2, 3, 4, 5, 6, 7, 8)
+    """Widths of a layer's input."""
     weight_formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("uniform",)
+    """Uniform weights, and perhaps codebooks."""
     procedure: Procedure = Procedure()
+    """How often and how long kernels are timed."""
     search_s: Positive = 5.0
+    """Seconds of search over a kernel's knobs."""
     tiles: Count = 6
+    """Knobs to try."""
     cache_dir: str | None = None
+    """Folder of measurements and compiled kernels; None: the user's cache folder."""
     power_w: Positive | None = None
+    """Watts while the device computes, for machines that count no energy; None: it is unknown there."""
     power_source: str | None = None
-    warnings: tuple[str, ...] = ()
+    """Where ``power_w`` is from; required with it."""
 
     def __post_init__(self) -> None:
         if (self.power_w is None) != (self.power_source is None):
@@ -82,6 +79,13 @@ class MeasuredDevice:
     def cost_source(self) -> Literal["modelled", "measured"]:
         """Always measured."""
         return "measured"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Where the power is from."""
+        if self.power_w is None:
+            return ()
+        return (f"Energy is {self.power_w:g} W ({self.power_source}) times latency, unless the CPU counts it.",)
 
     @property
     def additive(self) -> bool:
@@ -214,17 +218,14 @@ class TvmCpu(MeasuredDevice):
 
 @dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
 class TvmRpc(MeasuredDevice):
-    """A device that TVM's RPC reaches; see :mod:`cost_models.tvm.rpc`.
-
-    Attributes:
-        tracker: ``host:port``.
-        key: The name under which the device is registered.
-        cpu_model: The device's CPU in words; None: the key.
-    """
+    """A device that TVM's RPC reaches; see :mod:`cost_models.tvm.rpc`."""
 
     tracker: str
+    """``host:port``."""
     key: str
+    """The name under which the device is registered."""
     cpu_model: str | None = None
+    """The device's CPU in words; None: the key."""
 
     @cached_property
     def runner(self) -> Runner:

@@ -35,29 +35,26 @@ UNCOUNTED_CALLS = 1
 
 @checked_dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
 class Procedure:
-    """How often and how long kernels are timed.
-
-    Attributes:
-        rounds: Passes over all kernels.
-        samples: Timed samples of a kernel per round.
-        sample_s: Least duration of a sample; shorter kernels run several times in it.
-        percentile: Of a round's samples: the kernel's time in that round.
-        max_drift: A kernel is timed again if the reference kernel beside it differs from its median by this share.
-        max_repetitions: How often a kernel is timed again within a round, before the least drift is accepted.
-        rotated_bytes: Memory touched before a copy of the weights is used again; None: twice the L2 cache.
-        cold_bytes: The same for the cold latency: more than the last-level cache.
-        energy_s: How long a kernel runs while its energy is counted: many of a counter's updates, one per millisecond.
-    """
+    """How often and how long kernels are timed."""
 
     rounds: Count = 7
+    """Passes over all kernels."""
     samples: Count = 10
+    """Timed samples of a kernel per round."""
     sample_s: Positive = 2e-3
+    """Least duration of a sample; shorter kernels run several times in it."""
     percentile: Annotated[float, Field(ge=0, le=100)] = 20
+    """Of a round's samples: the kernel's time in that round."""
     max_drift: Positive = 0.05
+    """A kernel is timed again if the reference kernel beside it differs from its median by this share."""
     max_repetitions: Annotated[int, Field(ge=0)] = 3
+    """How often a kernel is timed again within a round, before the least drift is accepted."""
     rotated_bytes: Count | None = None
+    """Memory touched before a copy of the weights is used again; None: twice the L2 cache."""
     cold_bytes: Count = 64 << 20
+    """The same for the cold latency: more than the last-level cache."""
     energy_s: Positive = 0.2
+    """How long a kernel runs while its energy is counted: many of a counter's updates, one per millisecond."""
 
     def touched_bytes(self, runner: Runner) -> int:
         """``rotated_bytes``, or what the machine's L2 cache asks for."""

@@ -1,11 +1,12 @@
 """Devices as tables."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from cost_models import load_device
+from cost_models import CostModel, load_device
 from hwsearch.device_sheet import quantity, render_device
 
 HARDWARE = Path(__file__).parents[2] / "conf" / "hardware"
@@ -13,9 +14,13 @@ FILES = [path for path in sorted(HARDWARE.glob("*.yaml")) if path.stem != "tvm_r
 
 
 def shown(name: str) -> str:
-    console = Console(width=200, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    console.print(render_device(load_device(HARDWARE / f"{name}.yaml")))
-    return " ".join(console.export_text().split())
+    return in_words(load_device(HARDWARE / f"{name}.yaml"))
+
+
+def in_words(device: CostModel) -> str:
+    console = Console(width=200, file=StringIO())
+    console.print(render_device(device))
+    return " ".join(console.file.getvalue().split())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -39,6 +44,13 @@ def test_rates_memories_sources_and_figures_are_shown() -> None:
     # 64 * 64 * 9 * 56 * 56 MACs at 65 * 0.109 TMAC/s, and an eighth of 3.4 microseconds
     seconds = 64 * 64 * 9 * 56 * 56 / (65e12 * 0.109) + 3.4e-6 / 8
     assert f"W8A8 {64 * 64 * 9 * 56 * 56 / seconds / 1e9:.0f} compute" in text
+
+
+def test_a_measured_device_says_what_its_settings_mean() -> None:
+    text = shown("tvm_cpu")
+    assert "search_s 5 s Seconds of search over a kernel's knobs." in text
+    quick = load_device({"_target_": "cost_models.tvm.TvmCpu", "name": "quick", "procedure": {"rounds": 3}})
+    assert "procedure.rounds 3 Passes over all kernels." in in_words(quick)
 
 
 def test_kernels_and_runs_of_bits_are_short() -> None:

@@ -80,6 +80,8 @@ def test_energy_is_power_times_latency_and_unknown_without_a_power(device):
     powered = TvmCpu(**fields | {"power_w": 3.0, "power_source": "wall plug"})
     cost = powered.layer_cost(LINEAR, Precision(8, 8))
     assert cost.energy_j == 3.0 * cost.latency_s
+    assert powered.warnings == ("Energy is 3 W (wall plug) times latency, unless the CPU counts it.",)
+    assert device.warnings == ()
     assert device.layer_cost(LINEAR, Precision(8, 8)).energy_j is None
 
 
