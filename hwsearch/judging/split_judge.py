@@ -14,8 +14,8 @@ from hwsearch.evaluate import Engine
 from hwsearch.judging.racing import estimate
 from hwsearch.search import Judgement
 
-PARTS = 4
-"""A race is judged after 1/8, 1/4, 1/2 and all of the images."""
+PARTS = 5
+"""A race is judged after 1/16, 1/8, 1/4, 1/2 and all of the images."""
 
 FEWEST_IMAGES = 50
 """In the first part of a race; fewer tell candidates apart too seldom."""
@@ -50,7 +50,8 @@ class SplitJudge:
         engine: Runs candidates.
         float_network: Logits of the float network.
         parts: Batches of each part of the images, as :func:`growing_parts` gives them: the race is judged after each.
-        z: Standard deviations by which a candidate must be worse than the front to be dropped.
+        z: Standard deviations by which a candidate must be worse than the front to be dropped. Few are enough: what is
+            nearly as good as the front would hardly have added to it (``benchmarks/judging.py``).
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class SplitJudge:
         float_network: Callable[[Tensor], Tensor],
         parts: Sequence[Sequence[Batch]],
         *,
-        z: float = 2.0,
+        z: float = 1.0,
     ) -> None:
         self._engine = engine
         self._parts = parts

@@ -43,7 +43,7 @@ def uniform(digits, bits):
 def test_parts_double_and_have_every_class():
     labels = np.random.default_rng(0).integers(0, 4, 800)
     parts = growing_parts(labels, seed=0)
-    assert [len(part) for part in parts] == [100, 100, 200, 400]
+    assert [len(part) for part in parts] == [50, 50, 100, 200, 400]
     assert sorted(np.concatenate(parts)) == list(range(800))
     share = np.bincount(labels) / len(labels)
     for part in parts:
