@@ -28,8 +28,9 @@ _MODULES = {
     "hwsearch.quantize": "build_database calibrate minmax mse mse_grid percentile requant",
     "hwsearch.run_folder": "RunInfo write_run",
     "hwsearch.search": (
-        "Judgement SearchSpace build_space judged_configs precisions_table search_precisions trials_table"
+        "Chain Judgement SearchSpace build_space judged_configs precisions_table search_precisions trials_table"
     ),
+    "hwsearch.sensitivity": "Quantized kl_divergence output_change perturbation",
     "hwsearch.transfer": "transfer_runs",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
