@@ -11,13 +11,24 @@ from .conftest import SMALL
 TABLES = (
     "trials.csv",
     "precisions.csv",
+    "progress.csv",
     "pareto.csv",
+    "groups.csv",
     "cost_table.csv",
     "layers.csv",
     "ranges.csv",
     "run.json",
     "versions.json",
 )
+
+
+def test_workers_share_a_search(hwsearch, tmp_path):
+    result = hwsearch("search", *SMALL, "workers=2", f"run_dir={tmp_path / 'run'}")
+    assert result.status == 0, result.err
+    trials = pd.read_csv(tmp_path / "run" / "trials.csv")
+    assert trials["state"].isin(["complete", "dropped"]).sum() == 6
+    assert not pd.read_csv(tmp_path / "run" / "precisions.csv").drop(columns="trial").empty
+    assert not list((tmp_path / "run").glob(".worker-*"))
 
 
 def test_the_same_seed_gives_the_same_bytes(hwsearch, tmp_path):
@@ -27,7 +38,7 @@ def test_the_same_seed_gives_the_same_bytes(hwsearch, tmp_path):
     assert filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", TABLES, shallow=False) == (list(TABLES), [], [])
     assert (tmp_path / "one" / "pareto.png").stat().st_size > 10_000
     trials = pd.read_csv(tmp_path / "one" / "trials.csv")
-    assert (trials["state"] == "complete").sum() == 20
+    assert trials["state"].isin(["complete", "dropped"]).sum() == 20
     run = load_run(tmp_path / "one")
     assert set(run.pareto["kind"]) == {"float", "uniform", "mixed"}
     assert not run.pareto.loc[run.pareto["kind"] == "float", "on_front"].any()
