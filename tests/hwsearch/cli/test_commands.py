@@ -22,6 +22,7 @@ TABLES = (
 )
 
 
+@pytest.mark.slow
 def test_workers_share_a_search(hwsearch, tmp_path):
     result = hwsearch("search", *SMALL, "workers=2", f"run_dir={tmp_path / 'run'}")
     assert result.status == 0, result.err
