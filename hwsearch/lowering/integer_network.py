@@ -7,6 +7,7 @@ points, bounds and tables are data. An integer accumulator becomes the integers 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +75,14 @@ class Convolution:
     Attributes:
         name: The layer's qualified name, or that of the graph node.
         source: Name of the input.
-        weight: int8 codes ``[O, kh, kw, C / groups]`` with zero point 0.
+        weight: int8 codes, or levels of a codebook, ``[O, kh, kw, C / groups]`` with zero point 0.
         bias: int32 ``[O]``, with the input's zero point folded in.
-        weight_bits: Bits of the grid that the codes are from.
+        weight_bits: Bits of the grid that the codes are from, or of an index into the codebook.
         outputs: Their images give the output's size.
         window: Its padding lies in the input's ring.
         groups: Channel groups.
         residual: What is added before the outputs are requantized.
+        weight_format: Whether the weights are levels of a codebook.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Convolution:
     window: Window
     groups: int = 1
     residual: Residual | None = None
+    weight_format: Literal["uniform", "codebook"] = "uniform"
 
     @property
     def sources(self) -> tuple[str, ...]:

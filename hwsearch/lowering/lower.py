@@ -184,9 +184,8 @@ class _Pass:
         else:
             codes = codes.transpose(0, 2, 3, 1)  # [O, I, kh, kw] -> [O, kh, kw, I]
             window = Window(spec.kernel, spec.stride, spec.padding, spec.dilation)
-        bits = self.quantization.grid_bits(spec.name)
-        parameters = integer_parameters(spec.name, codes, scale, bias, fmt, bits)
-        self._convolution(node, spec.name, fmt, parameters, bits, window, spec.groups)
+        parameters = integer_parameters(spec.name, codes, scale, bias, fmt, *self.quantization.storage(spec.name))
+        self._convolution(node, spec.name, fmt, parameters, window, spec.groups)
 
     def _batch_norm(self, node: Node) -> None:
         """A batch norm that no layer took in: a depthwise 1x1 convolution with weights of one magnitude."""
@@ -196,19 +195,19 @@ class _Pass:
         codes = (UNIT * np.sign(factor)).astype(np.int8).reshape(-1, 1, 1, 1)
         fmt = self._format(source(node))
         parameters = integer_parameters(node.name, codes, np.abs(factor) / UNIT, beta - mean * factor, fmt)
-        self._convolution(node, node.name, fmt, parameters, 8, Window((1, 1), (1, 1)), len(codes))
+        self._convolution(node, node.name, fmt, parameters, Window((1, 1), (1, 1)), len(codes))
 
     def _convolution(
-        self, node: Node, name: str, fmt: Format, parameters: Parameters, weight_bits: int, window: Window, groups: int
+        self, node: Node, name: str, fmt: Format, parameters: Parameters, window: Window, groups: int
     ) -> None:
         image = self.layouts[node.name].image
         tensor, window = self.stored.window(source(node), fmt, window, (image.height, image.width))
         total = self.sums.get(node.name)
         outputs = self._sum_outputs(total) if total else self._outputs(node, parameters.scale, parameters.limit)
         residual = Residual(total.right, parameters.scale / total.left.scale, total.left.bounds) if total else None
-        weight, bias = parameters.weight, parameters.bias
-        operation = Convolution(name, tensor, weight, bias, weight_bits, outputs, window, groups, residual)
-        self.stored.emit(total.node if total else node, operation)
+        weights = parameters.weight, parameters.bias, parameters.weight_bits
+        layer = Convolution(name, tensor, *weights, outputs, window, groups, residual, parameters.weight_format)
+        self.stored.emit(total.node if total else node, layer)
 
     def _average_pool(self, node: Node) -> None:
         image, fmt = self.layouts[node.name].image, self._format(source(node))

@@ -130,7 +130,8 @@ class Translation:
         source = self.tensors[operation.source]
         shape = self._windows(operation.source, operation.window, epilogue.outputs[0], operation.groups)
         assert source.bounds is not None  # only logits have none, and nothing reads them
-        kernel = self.choose(shape, epilogue, Precision(operation.weight_bits, source.bounds.qmax.bit_length()))
+        bits = operation.weight_bits, source.bounds.qmax.bit_length()
+        kernel = self.choose(shape, epilogue, Precision(*bits, operation.weight_format))
         outputs = self._outputs(operation.outputs)
         arrays = variants.constants(
             kernel, operation.weight, operation.bias, outputs, self._residual(added), pack=self.pack

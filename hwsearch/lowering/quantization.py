@@ -10,6 +10,7 @@ from cost_models import FLOAT_BITS, BitConfig
 from cost_models.tvm.integer import INT32, Bounds, to_int32
 from hwsearch.evaluate.fake_quantization import OTHER_BITS
 from hwsearch.quantize import ActivationRanges, LayerDatabase, look_up
+from hwsearch.quantize.layer import WeightFormat
 
 BIAS_BITS = 30
 """Biases stay below 2**30, which leaves as much for the products."""
@@ -58,13 +59,17 @@ class Parameters:
     """Integer weights of one layer.
 
     Attributes:
-        weight: int8 codes ``[O, ...]``.
+        weight: int8 codes ``[O, ...]``, or levels of a codebook.
+        weight_bits: Bits that hold one of them, or its index into the codebook.
+        weight_format: Which of the two.
         bias: int32 ``[O]``, with the input's zero point folded in.
         scale: Real value of one step of the accumulator, float64 ``[O]``.
         limit: No accumulator is larger in magnitude, ``[O]``.
     """
 
     weight: NDArray[np.int8]
+    weight_bits: int
+    weight_format: WeightFormat
     bias: NDArray[np.int32]
     scale: NDArray[np.float64]
     limit: NDArray[np.int64]
@@ -110,16 +115,12 @@ class Quantization:
         """Codes ``[O, ...]`` and scales ``[O]`` of a layer.
 
         Raises:
-            ValueError: If it is float, not uniform, scaled per group, or not in the database.
+            ValueError: If it is float, scaled per group, or not in the database.
         """
         precision = self.config[layer]
         if precision.weight_bits == FLOAT_BITS:
             raise ValueError(
                 f"Layer '{layer}' has float weights (weight_bits=32); an integer network takes 2 to 8 bits."
-            )
-        if precision.weight_format != "uniform":
-            raise ValueError(
-                f"Layer '{layer}' has weight_format='{precision.weight_format}'; an integer network takes 'uniform'."
             )
         entry = look_up(self.database, layer, precision)
         if entry.scale.dim() > 1:
@@ -129,10 +130,11 @@ class Quantization:
         codes = entry.codes.numpy()
         return codes, np.broadcast_to(entry.scale.numpy().astype(np.float64), len(codes))
 
-    def grid_bits(self, layer: str) -> int:
-        """Width of the grid that a layer's codes are from; the levels of a codebook are bytes."""
+    def storage(self, layer: str) -> tuple[int, WeightFormat]:
+        """Bits that a layer's weights take, and whether these are codes or indices into a codebook."""
         precision = self.config[layer]
-        return precision.weight_bits if look_up(self.database, layer, precision).levels is None else 8
+        levels = look_up(self.database, layer, precision).levels
+        return precision.weight_bits, "uniform" if levels is None else "codebook"
 
     def bias(self, layer: str, bias: NDArray[np.float32]) -> NDArray[np.float32]:
         """The bias ``[O]`` that goes with a layer's codes."""
@@ -147,15 +149,16 @@ def integer_parameters(
     bias: NDArray[np.floating] | None,
     source: Format,
     weight_bits: int = 8,
+    weight_format: WeightFormat = "uniform",
 ) -> Parameters:
     """Integer bias and accumulator scale of a layer.
 
-    Kernels unpack narrow weights into the top bits of a byte, so that their accumulators are ``2**(8 - weight_bits)``
-    times larger; all bounds leave room for that.
+    Kernels unpack narrow uniform weights into the top bits of a byte, so that their accumulators are
+    ``2**(8 - weight_bits)`` times larger; all bounds leave room for that.
 
     A channel whose bias is a huge number of steps of its accumulator gets a coarser step, and its codes are rounded to
     that: next to such a bias they hardly count. A batch norm whose gamma is near 0 leaves such channels when it is
-    folded.
+    folded. If that makes more levels than a codebook has, its layer is stored in bytes.
 
     Args:
         layer: Name, for the error.
@@ -163,7 +166,8 @@ def integer_parameters(
         weight_scale: ``[O]``.
         bias: Real values ``[O]``.
         source: Format of the input.
-        weight_bits: Of the grid that the codes are from.
+        weight_bits: Of the grid that the codes are from, or of an index into their codebook.
+        weight_format: Whether they are from a codebook.
 
     Raises:
         ValueError: If a sum of products could leave int32.
@@ -172,7 +176,7 @@ def integer_parameters(
     inner = tuple(range(1, codes.ndim))
     real = np.zeros(len(codes)) if bias is None else bias.astype(np.float64)
     step = np.where(codes.any(inner), source.scale * weight_scale, 0.0)
-    spare = 8 - weight_bits
+    spare = 8 - weight_bits if weight_format == "uniform" else 0
     scale = np.maximum(step, np.abs(real) / 2.0 ** (BIAS_BITS - spare))
     divisor = np.where(scale > 0, scale, 1.0)
     weight = np.rint(codes * (step / divisor).reshape(shape)).astype(np.int8)
@@ -184,4 +188,6 @@ def integer_parameters(
             f"Accumulators of layer '{layer}' could reach {limit.max() * 2.0**spare:.0f}, over int32's {INT32.max}: it "
             f"adds up {codes[0].size} products with integers up to {largest}. Choose fewer activation_bits for it."
         )
-    return Parameters(weight, to_int32(folded), scale, limit.astype(np.int64))
+    if weight_format == "codebook" and len(np.unique(weight)) > 2**weight_bits:
+        weight_bits, weight_format = 8, "uniform"
+    return Parameters(weight, weight_bits, weight_format, to_int32(folded), scale, limit.astype(np.int64))

@@ -4,12 +4,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from cost_models import Precision
+from cost_models.tvm.kernels.weights import WeightStorage
+from cost_models.tvm.runner import LocalRunner
+from cost_models.tvm.untuned import untuned
 from hwsearch.data import Preprocess, load_digits
 from hwsearch.evaluate import FakeQuantNetwork
 from hwsearch.graph import capture
 from hwsearch.lowering import input_codes, lower, run
+from hwsearch.lowering.compiled import compile_network
 from hwsearch.lowering.integer_network import AveragePool, Convolution, Copy, MaxPool
 from hwsearch.networks import (
     DSCNN,
@@ -61,6 +67,24 @@ def test_digits_are_classified_as_by_fake_quantization(calibrated, requantizatio
     # Float32 fake quantization misses ties; 16 integer bits of the ratios of a sum move one code in some thousands.
     assert np.mean(expected.argmax(1) == found.argmax(1)) >= 0.999
     assert np.std(found - expected) <= 0.01 * np.std(expected)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_codebooks_are_stored_as_indices_and_computed_exactly(calibrated, bits):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.Flatten(), nn.LazyLinear(5)).eval()
+    quantized = calibrated(module, torch.randn(4, 3, 8, 8))
+    database = build_database(quantized.network, mse, [bits], formats=["codebook"])
+    config = dict.fromkeys(quantized.uniform(), Precision(bits, 8, "codebook"))
+    integers = lower(quantized.network, config, database, quantized.ranges)
+    codes = input_codes(integers, quantized.images.numpy())
+    runner = LocalRunner.host()
+    compiled = compile_network(integers, "fixed_point", untuned(runner.target), runner)
+    np.testing.assert_array_equal(compiled.loaded()(codes), run(integers, codes, "fixed_point"))
+    stored = [call.kernel.storage for call in compiled.program.calls]
+    narrow = WeightStorage(bits, "codebook" if bits < 8 else "uniform")
+    # a codebook has no zero to fill three channels up to four with
+    assert stored == [WeightStorage(8), narrow, narrow]
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from hwsearch.quantize import QuantizedWeight
 FORMAT = Format(0.5, 3, 0, 255)
 
 
-def parameters(codes, scale, bias, fmt=FORMAT, weight_bits=8):
-    codes = np.array(codes, np.int8)
-    return integer_parameters("conv", codes, np.array(scale, float), np.array(bias, float), fmt, weight_bits)
+def parameters(codes, scale, bias, fmt=FORMAT, weight_bits=8, weight_format="uniform"):
+    codes, scale, bias = np.array(codes, np.int8), np.array(scale, float), np.array(bias, float)
+    return integer_parameters("conv", codes, scale, bias, fmt, weight_bits, weight_format)
 
 
 def test_biases_count_steps_of_the_accumulator_and_take_the_zero_point_in():
@@ -75,12 +75,23 @@ def test_a_relu_leaves_no_integer_below_the_zero_point():
     assert Format(0.1, 100, 0, 255).clamped(-np.inf, 6.0).qmax == 160
 
 
-def test_codes_of_a_codebook_are_bytes_whatever_their_width():
+def test_levels_of_a_codebook_are_stored_as_indices():
     codes, levels = torch.tensor([[-127], [42]], dtype=torch.int8), torch.tensor([-127, -42, 42, 127], dtype=torch.int8)
     database = {
         ("plain", 2, "uniform"): QuantizedWeight(codes.sign(), torch.ones(2)),
         ("coded", 2, "uniform"): QuantizedWeight(codes, torch.ones(2), levels),
     }
     quantization = Quantization(dict.fromkeys(("plain", "coded"), Precision(2, 8)), database, {}, True)
-    assert [quantization.grid_bits(layer) for layer in ("plain", "coded")] == [2, 8]
+    assert [quantization.storage(layer) for layer in ("plain", "coded")] == [(2, "uniform"), (2, "codebook")]
     assert quantization.weight("coded")[0].tolist() == [[-127], [42]]
+
+
+def test_a_codebook_that_a_huge_bias_splits_is_stored_in_bytes():
+    levels = [[-127, -42], [42, 127]]
+    usual = parameters(levels, [1.0, 1.0], [0.0, 0.0], weight_bits=2, weight_format="codebook")
+    assert (usual.weight_bits, usual.weight_format) == (2, "codebook")
+    coarser = parameters(levels, [1.0, 1.0], [2.0**31, 0.0], weight_bits=2, weight_format="codebook")
+    assert coarser.weight.tolist() == [[-32, -10], [42, 127]]  # the bias takes steps of 2, the accumulator's are 1/2
+    assert (coarser.weight_bits, coarser.weight_format) == (2, "codebook")
+    split = parameters([[-127, -42, 42, 127]] * 2, [1.0, 1.0], [2.0**31, 0.0], weight_bits=2, weight_format="codebook")
+    assert (split.weight_bits, split.weight_format) == (8, "uniform")
