@@ -109,7 +109,8 @@ class Judged:
     def sensitivity_evaluations(self) -> float:
         """What sensitivities cost, in candidates judged: images run by images of the search split."""
         images = min(self.config.sensitivity["images"], len(self.task.calibration.inputs))
-        return len(self.sensitivities) * images / len(self.split)
+        widest = 2 * len(self.task.network.layers)  # of weights and of activations: one configuration in all
+        return (len(self.sensitivities) - widest + 1) * images / len(self.split)
 
     def problem(self, objectives: Sequence[str]) -> "Problem":
         """To search."""
