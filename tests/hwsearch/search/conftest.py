@@ -14,7 +14,10 @@ from hwsearch.costs import cost_table, pricing
 from hwsearch.search import Judgement, SearchSpace, build_space, canonical
 from hwsearch.sensitivity_table import COLUMNS
 
-HARDWARE = Path(__file__).parents[3] / "conf" / "hardware"
+CONF = Path(__file__).parents[3] / "conf"
+HARDWARE = CONF / "hardware"
+SAMPLERS = [path for path in sorted((CONF / "sampler").glob("*.yaml")) if "proposer" not in path.read_text()]
+"""Optuna's samplers on their own."""
 LAYERS = (
     LayerSpec("conv1", "conv2d", 3, 16, (3, 3), padding=(1, 1), in_size=(8, 8), out_size=(8, 8)),
     LayerSpec("block.conv", "conv2d", 16, 32, (3, 3), padding=(1, 1), in_size=(8, 8), out_size=(8, 8)),

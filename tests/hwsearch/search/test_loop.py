@@ -3,7 +3,6 @@
 from collections import Counter
 from itertools import product
 from math import nan
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -24,9 +23,8 @@ from hwsearch.search import (
 )
 from hwsearch.search.candidates import unjudged_neighbour
 
-from .conftest import Problem
+from .conftest import SAMPLERS, Problem
 
-SAMPLERS = sorted((Path(__file__).parents[3] / "conf" / "sampler").glob("*.yaml"))
 TWO = ("top1", "latency_s")
 THREE = ("top1", "latency_s", "energy_j")
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import optuna
 import pytest
@@ -23,7 +22,8 @@ from hwsearch.search import (
     trials_table,
 )
 
-SAMPLERS = sorted((Path(__file__).parents[3] / "conf" / "sampler").glob("*.yaml"))
+from .conftest import SAMPLERS
+
 CUT = [path for path in SAMPLERS if path.stem in ("brute_force", "nsga2", "random", "tpe")]
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
