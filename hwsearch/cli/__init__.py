@@ -118,7 +118,10 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run folder; the network and images that it names are read again.")],
     trial: Annotated[int, typer.Option(help="Which configuration: a trial of the run's pareto.csv or trials.csv.")],
     form: Annotated[str, typer.Option("--format", help="tvm: a compiled library with its constants.")] = "tvm",
-    requantization: Annotated[str, typer.Option(help="float32 scales, or fixed_point: integers only.")] = "float32",
+    requantization: Annotated[
+        str | None,
+        typer.Option(help="float32 scales, or fixed_point: integers only. Default: what the run measured, or float32."),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(

@@ -17,7 +17,7 @@ from hwsearch.cli.run_config import read_run_config
 from hwsearch.cli.setup import Task, layer_database, load_task
 from hwsearch.compare import Run, load_run
 from hwsearch.evaluate import read_precisions
-from hwsearch.export import Export, export_tvm
+from hwsearch.export import Export, export_tvm, require_writable
 from hwsearch.lowering import lower
 from hwsearch.lowering.program import Choose
 from hwsearch.progress import STDERR
@@ -28,15 +28,20 @@ FORMATS = ("tvm",)
 
 
 def export_command(
-    folder: Path, trial: int, form: str, requantization: str, target: str | None, out: Path | None
+    folder: Path, trial: int, form: str, requantization: str | None, target: str | None, out: Path | None
 ) -> None:
     """Rebuild a trial's network from its run folder, compile it, and write it with a script that runs it."""
     _require("--format", form, FORMATS)
-    _require("--requantization", requantization, get_args(Requantization))
+    if requantization is not None:
+        _require("--requantization", requantization, get_args(Requantization))
     run, config = load_run(folder), read_run_config(folder)
     precisions = read_precisions(folder / "precisions.csv", trial)
     sys.path.insert(0, str(Path.cwd()))  # so that a `_target_` may name a module of the user's
-    cpu, choose = _kernels(load_device(config.hardware), target)
+    device = load_device(config.hardware)
+    kind = cast(Requantization, requantization or getattr(device, "requantization", "float32"))
+    cpu, choose = _kernels(device, target)
+    out = out or folder / "export" / f"trial_{trial}_{form}"
+    require_writable(out)
     task = load_task(config)
     _check_fingerprints(run, task)
     ranges = read_ranges(folder / "ranges.csv")
@@ -49,11 +54,10 @@ def export_command(
         "precisions": {layer: str(precision) for layer, precision in precisions.items()},
         "versions": versions(),
     }
-    out = out or folder / "export" / f"trial_{trial}_{form}"
-    export = Export(network, cast(Requantization, requantization), cpu, choose, task.preprocess, task.data.inputs[0])
+    export = Export(network, kind, cpu, choose, task.preprocess, task.data.inputs[0])
     with STDERR.status(f"compiling trial {trial} of {config.model.name}"):
         export_tvm(export, out, about)
-    text = f"{config.model.name}, trial {trial}, {requantization} requantization, for {cpu.mcpu} ({cpu.mtriple}): {out}"
+    text = f"{config.model.name}, trial {trial}, {kind} requantization, for {cpu.mcpu} ({cpu.mtriple}): {out}"
     Console().print(f"{text}\nIt checks itself: python {out / 'run.py'}", highlight=False, soft_wrap=True)
 
 

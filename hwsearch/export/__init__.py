@@ -1,5 +1,5 @@
 """Quantized networks as folders that run without hwsearch."""
 
-from hwsearch.export.folder import Export, export_tvm
+from hwsearch.export.folder import Export, export_tvm, require_writable
 
-__all__ = ["Export", "export_tvm"]
+__all__ = ["Export", "export_tvm", "require_writable"]

@@ -130,12 +130,39 @@ def _saved(save: Callable[..., None], *arrays: NDArray[Any], **named: NDArray[An
     return file.getvalue()
 
 
+def require_writable(out: Path) -> None:
+    """Refuse a folder that cannot be written, or that holds something else than an export.
+
+    Raises:
+        FileExistsError: If it holds something else.
+        OSError: If the folder that it lies in cannot be made.
+    """
+    try:
+        taken = out.exists() and not _is_export(out) and not (out.is_dir() and not any(out.iterdir()))
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_be_written(out, error) from error
+    if taken:
+        raise FileExistsError(f"'{out}' holds something else than an export; choose another --out.")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether its description is an export's: run folders have a file of that name, too."""
+    try:
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("schema") == SCHEMA
+
+
+def _cannot_be_written(out: Path, error: OSError) -> OSError:
+    return OSError(f"'{out}' can't be written: {error.strerror}. Choose another --out.")
+
+
 def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
     """Files in a folder that takes the place of ``out`` once it is complete."""
-    if out.exists() and not (out / DESCRIPTION).is_file():
-        raise FileExistsError(f"'{out}' holds something else than an export; choose another --out.")
+    require_writable(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
             folder = Path(temporary, out.name)
             folder.mkdir()
@@ -145,4 +172,4 @@ def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
                 shutil.rmtree(out)
             folder.rename(out)
     except OSError as error:
-        raise OSError(f"'{out}' can't be written: {error.strerror}. Choose another --out.") from error
+        raise _cannot_be_written(out, error) from error

@@ -92,8 +92,9 @@ def test_the_default_folder_lies_in_the_run_and_says_where_it_is_from(hwsearch, 
 
 
 def test_a_measured_run_has_whole_networks_measured_and_exports_its_kernels(hwsearch, tiny, tmp_path):
-    measured = ["hardware=tvm_cpu", *QUICK, f"hardware.cache_dir={tmp_path / 'kernels'}"]
-    result = hwsearch("search", *tiny, *SMALL, *measured, f"run_dir={tmp_path / 'run'}")
+    measured = ["hardware=tvm_cpu", "hardware.requantization=fixed_point", *QUICK]
+    measured += [f"hardware.cache_dir={tmp_path / 'kernels'}", f"run_dir={tmp_path / 'run'}"]
+    result = hwsearch("search", *tiny, *SMALL, *measured)
     assert result.status == 0, result.err
     assert "measured: the whole compiled network" in " ".join(result.out.split())
     pareto = pd.read_csv(tmp_path / "run" / "pareto.csv")
@@ -103,7 +104,9 @@ def test_a_measured_run_has_whole_networks_measured_and_exports_its_kernels(hwse
     assert set(known["cost_source"]) == {"measured"}
     result = hwsearch("export", tmp_path / "run", "--trial", 0)
     assert result.status == 0, result.err
-    assert run_alone(tmp_path / "run" / "export" / "trial_0_tvm" / "run.py")[0].startswith("The logits of the example")
+    out = tmp_path / "run" / "export" / "trial_0_tvm"
+    assert run_alone(out / "run.py")[0].startswith("The logits of the example")
+    assert json.loads((out / "network.json").read_text())["requantization"] == "fixed_point"  # as measured
 
 
 def test_an_operator_that_no_integer_kernel_computes_is_named(hwsearch, tmp_path):

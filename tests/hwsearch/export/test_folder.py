@@ -11,7 +11,7 @@ from cost_models.tvm.image import Image
 from cost_models.tvm.integer import Bounds
 from cost_models.tvm.target import Target
 from hwsearch.data import Preprocess
-from hwsearch.export import export_tvm
+from hwsearch.export import export_tvm, require_writable
 from hwsearch.export.folder import _input
 from hwsearch.export.run import Classifier, main, stored_inputs
 from hwsearch.lowering import input_codes, run
@@ -95,11 +95,17 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(make, tmp_path):
         export_tvm(make(), tmp_path / "out", {"model": name})
     assert json.loads((tmp_path / "out" / "network.json").read_text())["model"] == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"own' holds something else than an export; choose another --out"):
-        export_tvm(make(), tmp_path / "own", {})
-    assert (tmp_path / "own" / "notes.txt").read_text() == "mine"
+
+
+def test_only_an_export_or_an_empty_folder_is_replaced(tmp_path):
+    require_writable(tmp_path / "new" / "out")
+    require_writable(tmp_path / "new")  # empty
+    for name, content in (("notes.txt", "mine"), ("network.json", '{"schema": "hwsearch.network/1"}')):
+        own = tmp_path / name.replace(".", "_")
+        own.mkdir()
+        (own / name).write_text(content)  # the second is a file of run folders
+        with pytest.raises(FileExistsError, match=r"' holds something else than an export; choose another --out"):
+            require_writable(own)
 
 
 def test_a_full_disk_leaves_nothing(make, tiny_disk):
