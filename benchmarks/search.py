@@ -49,7 +49,7 @@ RESNET20_IMAGES = 2000
 
 COSTS = {"resnet20_latency": "latency_s", "resnet20_size": "size_bytes"}
 WIDTHS_IMAGES = 1000
-"""Of the calibration set, drawn by the seed: for sensitivities, and to judge candidates."""
+"""Of the calibration set, drawn by the seed, for sensitivities; candidates are judged on all of it."""
 WIDTHS_CANDIDATES = 40
 MEAN_BITS = (4, 3)
 SEEDS = range(5)
@@ -193,7 +193,7 @@ def mixed_widths(judged: Judged, engine: FakeQuantNetwork, seed: int) -> dict[in
     choices = {group.name: group.precisions for group in judged.space.groups}
     quantized = Quantized(network, judged.database, {}, engine, images)
     table = output_change(quantized, choices, measure=kl_divergence, images=WIDTHS_IMAGES)
-    judge = SplitJudge(engine, FakeQuantNetwork(network, {}, {}), [list(images.parts())])
+    judge = SplitJudge(engine, FakeQuantNetwork(network, {}, {}), [list(calibration.parts())])
 
     def price(config: BitConfig) -> dict[str, float]:
         return {"size_bytes": float(sum(size_bytes(layer, config[layer.name]) for layer in network.layers))}
