@@ -46,13 +46,11 @@ def test_the_same_seed_gives_the_same_bytes(hwsearch, tmp_path):
 
 
 def test_a_grid_of_searches_can_be_compared(hwsearch, tmp_path):
-    grid = ["-m", "hardware=bitfusion_isca_2018,t4_roofline", "seed=0,1", "space.weight_bits=[4,8]", "n_trials=5"]
+    grid = ["-m", "hardware=bitfusion_isca_2018,t4_roofline", "seed=1", "space.weight_bits=[4,8]", "n_trials=5"]
     assert hwsearch("search", *grid, f"run_dir={tmp_path}").status == 0
     folders = sorted(path.parent for path in tmp_path.glob("*/pareto.csv"))
     assert [folder.name for folder in folders] == [
-        "hardware=bitfusion_isca_2018,seed=0,space.weight_bits=[4,8]",
         "hardware=bitfusion_isca_2018,seed=1,space.weight_bits=[4,8]",
-        "hardware=t4_roofline,seed=0,space.weight_bits=[4,8]",
         "hardware=t4_roofline,seed=1,space.weight_bits=[4,8]",
     ]
     result = hwsearch("compare", *folders, "--x", "size_bytes", "--where", "test_top1 > 50", "--best", "size_bytes", "--out", tmp_path / "out")  # fmt: skip
@@ -72,7 +70,7 @@ def test_a_grid_of_searches_can_be_compared(hwsearch, tmp_path):
     assert result.status == 0, result.err
     assert "does not run W4A4" in " ".join(result.out.split())
     summary = pd.read_csv(tmp_path / "elsewhere" / "transfer_summary.csv")
-    assert list(summary["device"]) == ["t4_roofline"] * 4 + ["gap9_ne16"] * 4
+    assert list(summary["device"]) == ["t4_roofline"] * 2 + ["gap9_ne16"] * 2
     assert summary["share"].between(0, 1).all()
     assert "leave it out with --on" in hwsearch("compare", *folders, "--on", "t4_roofline", "--best", "bops").err
 
