@@ -57,7 +57,7 @@ LIGHT = {
     "hwsearch": {"cost_models", "hydra", "optuna", "pandas", "torch", "tvm"},
     "hwsearch.cli": {"hydra", "optuna", "pandas", "torch", "tvm"},
     "hwsearch.compare": {"hydra", "optuna", "torch", "tvm"},
-    "hwsearch.costs": {"hydra", "optuna", "torch", "tvm"},
+    "hwsearch.transfer_report": {"hydra", "optuna", "torch", "tvm"},  # and with it costs and transfer
     "hwsearch.pareto": {"hydra", "optuna", "torch", "tvm"},
     "hwsearch.report": {"hydra", "optuna", "torch", "tvm"},
     "hwsearch.search": {"hydra", "torch", "tvm"},
