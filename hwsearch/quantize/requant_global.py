@@ -192,7 +192,8 @@ class _Histogram:
 
     def least_squares(self, scale: Tensor) -> Tensor:
         squares, products = self._sums(scale)
-        return torch.where(squares > 0, products / squares, scale).float()
+        fitted: Tensor = torch.where(squares > 0, products / squares, scale)
+        return fitted.float()
 
     def clipping_errors(self) -> Tensor:
         clip = SHARES * self.largest

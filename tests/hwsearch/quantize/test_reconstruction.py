@@ -1,5 +1,8 @@
 """Block reconstruction on a small residual network."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -120,3 +123,15 @@ def test_blocks_never_get_worse_on_the_calibration_inputs(network, images, range
 def test_no_inputs_are_refused(network, ranges):
     with pytest.raises(ValueError, match=r"^Reconstruction needs at least one batch of inputs; the calibration set is"):
         SMALL(network, build_database(network, minmax, (3,)), ranges, [])
+
+
+def test_zero_layers_constant_channels_and_one_image_have_defined_results(network, ranges):
+    dull = replace(network, graph=copy.deepcopy(network.graph))
+    dull.weight("one").zero_()
+    dull.weight("stem")[0] = 0.25
+    start = build_database(dull, requant_global, (2, 3), codebook_bits=[2])
+    found = SMALL(dull, start, ranges, [torch.ones(1, 2, 7, 7)])
+    for entry in found.values():
+        assert entry.dequantize().isfinite().all()
+        assert (entry.scale > 0).all()
+    assert float(found["one", 3, "uniform"].dequantize().abs().max()) < 1e-6
