@@ -1,11 +1,12 @@
 """Levels that are not evenly spaced: at most ``2**bits`` int8 values per layer, times the scales of its channels."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
-
-from hwsearch.quantize.grid import in_steps, nearest_level
+from torch.nn.functional import pad
 
 INT8_MAX = 127
 
@@ -17,6 +18,12 @@ TINY = 2.0**-64
 
 STARTS = (0.7, 0.85, 1.0, 1.2, 1.4)
 """Shares of a row's first scale from which a better one is sought."""
+
+DESCENTS = 3
+"""Each takes the scale of least squared error for the codes that the last one gave."""
+
+BLOCK = 2**18
+"""Weights and levels handled at once; a few such float64 arrays fit into a cache."""
 
 
 class Codebook(Protocol):
@@ -48,14 +55,15 @@ def power_codebook(
 
     Reference: Quantization Range Estimation for Convolutional Neural Networks, 2025, arXiv:2510.04044.
     """
-    values, counts = _histogram(rows.abs(), clip)
+    histogram = _Sorted.of(*_histogram(rows.abs(), clip))
     half = 2 ** (bits - 1)
     steps = torch.arange(half, dtype=torch.float64)
     grids = [steps / (half - 1), (steps + 0.5) / (half - 0.5)]
-    magnitudes = [_int8(grid ** (1 / power)) for power in powers for grid in grids]
+    magnitudes = _int8(torch.stack([grid ** (1 / power) for power in powers for grid in grids]))  # [T, half]
     shares = torch.linspace(0.4, 1.6, 49, dtype=torch.float64)  # of the clipping point on the uniform grid
-    errors = torch.stack([_errors(values, counts, shares, chosen) for chosen in magnitudes])
-    choice, share = divmod(int(errors.argmin()), len(shares))
+    tables = shares.view(1, -1, 1) * magnitudes.unsqueeze(1) / INT8_MAX  # [T, 49, half]
+    products, squares = histogram.sums(tables.view(1, -1, half))
+    choice, share = divmod(int((squares - 2 * products).argmin()), len(shares))
     chosen = magnitudes[choice]
     levels = torch.unique(torch.cat([-chosen, chosen]))
     return levels, _fitted(rows, levels, shares[share] * clip)
@@ -94,30 +102,64 @@ def _histogram(rows: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
     return total[kept] / counts[kept], counts[kept]
 
 
-def _errors(values: Tensor, counts: Tensor, shares: Tensor, magnitudes: Tensor) -> Tensor:
-    """Squared errors of one symmetric table at several clipping points, ``[len(shares)]``."""
-    errors = []
-    for share in shares:
-        levels = share * magnitudes.double() / INT8_MAX
-        quantized = levels[torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)]
-        errors.append(((quantized - values).square() * counts).sum())
-    return torch.stack(errors)
+@dataclass(frozen=True)
+class _Sorted:
+    """Rows of values in increasing order, with running sums that give the error at any levels from these alone.
+
+    Attributes:
+        values: ``[C, N]``.
+        counts: Of the values before each and of all, float64 ``[C, N + 1]``.
+        totals: Their sums, float64 ``[C, N + 1]``.
+    """
+
+    values: Tensor
+    counts: Tensor
+    totals: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, counts: Tensor) -> "_Sorted":
+        """Of values ``[N]`` or ``[C, N]``, increasing, that count ``[N]``."""
+        values = torch.atleast_2d(values)
+        running = (pad(terms.cumsum(1), (1, 0)) for terms in (counts.expand_as(values), values * counts))
+        return cls(values, *running)
+
+    def sums(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """``sum(w q)`` and ``sum(q^2)`` where each value w takes the nearest q of levels ``[C, K, L]``, ``[C, K]``.
+
+        The squared error is the second less twice the first plus ``sum(w^2)``. Ties go to the smaller level.
+        """
+        middles = (levels[..., 1:] + levels[..., :-1]).div_(2).flatten(1).to(self.values.dtype)
+        ends = torch.searchsorted(self.values, middles, right=True)  # [C, K (L - 1)]
+        counts, totals = (self._per_level(running, ends, levels) for running in (self.counts, self.totals))
+        return (totals * levels).sum(2), (counts * levels.square()).sum(2)
+
+    @staticmethod
+    def _per_level(running: Tensor, ends: Tensor, levels: Tensor) -> Tensor:
+        """What each level takes in, ``[C, K, L]``."""
+        inner = running.gather(1, ends).view(*levels.shape[:2], -1)
+        whole = running[:, -1:].unsqueeze(2).expand(-1, levels.shape[1], -1)
+        return torch.cat([inner, whole], 2).diff(dim=2, prepend=torch.zeros_like(whole))
 
 
 def _fitted(rows: Tensor, levels: Tensor, clip: Tensor) -> Tensor:
     """Scales of least squared error for given levels, float32 ``[C]``: the best of several descents."""
-    first = torch.where(clip > 0, clip / INT8_MAX, TINY).float()
-    best, least = first, torch.full_like(first, torch.inf)
-    for start in STARTS:
-        scale = start * first
-        for _ in range(3):
-            codes = nearest_level(in_steps(rows, scale), levels)
-            squares = codes.square().sum(1)
-            fitted = (codes * rows).sum(1) / squares.clamp(min=1)
-            scale = torch.where((squares > 0) & (fitted > 0), fitted, scale)
-        error = (nearest_level(in_steps(rows, scale), levels).mul_(scale.unsqueeze(1)) - rows).square().sum(1)
-        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
-    return best
+    first = torch.where(clip > 0, clip.double() / INT8_MAX, TINY)
+    size = max(1, BLOCK // (rows.shape[1] + len(STARTS) * len(levels)))
+    parts = zip(rows.split(size), first.split(size), strict=True)
+    return torch.cat([_descended(*part, levels.double()) for part in parts])
+
+
+def _descended(rows: Tensor, first: Tensor, levels: Tensor) -> Tensor:
+    """As :func:`_fitted`, for as many rows as are sorted at once."""
+    ordered = torch.from_numpy(np.sort(rows.numpy(), axis=1))  # in a fifth of the time that torch takes
+    weights = _Sorted.of(ordered, torch.ones((), dtype=torch.float64))
+    scale = first.unsqueeze(1) * torch.tensor(STARTS, dtype=torch.float64)  # [C, K]
+    for _ in range(DESCENTS):
+        products, squares = weights.sums(scale.unsqueeze(2) * levels)
+        scale = torch.where((products > 0) & (squares > 0), scale * products / squares, scale)
+    products, squares = weights.sums(scale.unsqueeze(2) * levels)
+    best = (squares - 2 * products).argmin(1, keepdim=True)
+    return scale.gather(1, best).squeeze(1).float()
 
 
 def _int8(shares: Tensor) -> Tensor:
