@@ -123,13 +123,21 @@ def shared_and_independent(workers: int, trials: int, rounds: int, judge_s: floa
     processes = [context.Process(target=worker, args=(judge_s, barrier, queue), daemon=True) for queue in orders]
     for process in processes:
         process.start()
+    searched = Searched(20)
+    uniforms = len(searched.space.uniforms())
+
+    def judge(config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+        return Judgement({"top1": searched.top1(config)}, n=2000)
+
     rates: dict[str, list[float]] = {"shared": [], "independent": []}
     for number in range(rounds):
         for kind, found in rates.items():
             for index, queue in enumerate(orders):
                 folder = root / f"{number}-{kind}" / ("" if kind == "shared" else str(index))
-                folder.mkdir(parents=True, exist_ok=True)
-                queue.put((folder, trials * (workers if kind == "shared" else 1), number))
+                if not folder.exists():  # uniform configurations, which take no choosing, are judged before
+                    folder.mkdir(parents=True)
+                    searched.search(folder, judge, uniforms, number)
+                queue.put((folder, uniforms + trials * (workers if kind == "shared" else 1), number))
             barrier.wait()
             start = time.perf_counter()
             barrier.wait()

@@ -1,12 +1,13 @@
 """The search space: which layers decide together, and between which precisions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from math import prod
 from typing import Any
 
-from cost_models import BitConfig, CostModel, LayerSpec, Precision
+from cost_models import WEIGHT_FORMATS, BitConfig, CostModel, LayerSpec, Precision, WeightFormat
 
 SEARCHED_BITS = range(2, 9)
 """Widths that the quantizers make, of weights and of activations."""
@@ -29,23 +30,32 @@ class Group:
     layers: tuple[str, ...]
     precisions: tuple[Precision, ...]
 
-    @property
+    @cached_property
     def weight_bits(self) -> list[int]:
         """Distinct weight widths, narrowest first."""
         return sorted({precision.weight_bits for precision in self.precisions})
 
-    @property
+    @cached_property
     def activation_bits(self) -> list[int]:
         """Distinct activation widths, narrowest first; empty where the weight width decides them."""
-        widths = sorted({precision.activation_bits for precision in self.precisions})
-        return widths if len(self.precisions) > len(self.weight_bits) else []
+        pairs = {(precision.weight_bits, precision.activation_bits) for precision in self.precisions}
+        return sorted({activation_bits for _, activation_bits in pairs}) if len(pairs) > len(self.weight_bits) else []
 
-    def nearest(self, weight_bits: int, activation_bits: int) -> Precision | None:
+    @cached_property
+    def weight_formats(self) -> list[WeightFormat]:
+        """Distinct weight formats, uniform first."""
+        return sorted({precision.weight_format for precision in self.precisions}, reverse=True)
+
+    def nearest(
+        self, weight_bits: int, activation_bits: int, weight_format: WeightFormat = "uniform"
+    ) -> Precision | None:
         """Narrowest choice that holds these bits: a narrower value runs in a wider container.
 
-        Where no activations are as wide, the widest that the weights can have; None where no weights are.
+        Where no activations are as wide, the widest that the weights can have; None where no weights are. Of another
+        format only where no weights of this one are as wide.
         """
         wide = [p for p in self.precisions if p.weight_bits >= weight_bits]
+        wide = [p for p in wide if p.weight_format == weight_format] or wide
         holding = [p for p in wide if p.activation_bits >= activation_bits]
         if holding:
             return min(holding, key=lambda p: (p.weight_bits * p.activation_bits, p.weight_bits))
@@ -68,6 +78,11 @@ class SearchSpace:
     def size(self) -> int:
         """Number of distinct configurations."""
         return prod(len(group.precisions) for group in self.groups)
+
+    @property
+    def precisions(self) -> frozenset[Precision]:
+        """All that some layer can have."""
+        return frozenset(precision for group in self.groups for precision in group.precisions)
 
     @property
     def narrowest(self) -> dict[str, Precision]:
@@ -105,6 +120,7 @@ def build_space(
     *,
     weight_bits: Sequence[int] | None = None,
     activation_bits: Sequence[int] | None = None,
+    weight_formats: Collection[WeightFormat] | None = None,
     pinned: Mapping[str, str | Precision] | None = None,
     tied: Sequence[Sequence[str]] = (),
     shared: Sequence[Sequence[str]] = (),
@@ -118,6 +134,7 @@ def build_space(
         device: The target; the choices are the precisions of 2 to 8 bits that it runs.
         weight_bits: Weight widths to choose from; None means all that the device runs.
         activation_bits: Likewise for activations.
+        weight_formats: Likewise for formats, ``"uniform"`` and ``"codebook"``.
         pinned: Fixed precisions such as ``W8A8`` by layer name, glob pattern, ``first`` or ``last``.
         tied: Lists of names or patterns; layers that match one list share their precision.
         shared: Lists of layers that share their precision, too, but for those that are pinned or untied, or have no
@@ -140,7 +157,11 @@ def build_space(
         _check_widths(bits, f"space.overrides['{pattern}']")
         for name in match_layers(pattern, names, "space.overrides"):
             options[name].update(bits)
-    runs = {layer.name: [p for p in device.precisions(layer) if _is_searched(p)] for layer in layers}
+    formats = WEIGHT_FORMATS if weight_formats is None else weight_formats
+    runs = {
+        layer.name: [p for p in device.precisions(layer) if _is_searched(p) and p.weight_format in formats]
+        for layer in layers
+    }
     allowed = {name: _allowed(name, runs[name], options[name], device.name) for name in names}
     fixed: dict[str, Precision] = {}
     for pattern, value in (pinned or {}).items():
@@ -183,7 +204,10 @@ def _is_searched(precision: Precision) -> bool:
 def _allowed(name: str, runs: Sequence[Precision], options: Mapping[str, Any], device: str) -> list[Precision]:
     if not runs:
         widths = f"{SEARCHED_BITS[0]} to {SEARCHED_BITS[-1]} bits"
-        raise ValueError(f"Hardware '{device}' runs layer '{name}' at no precision of {widths}.")
+        raise ValueError(
+            f"Hardware '{device}' runs layer '{name}' at no precision of {widths} in the formats of "
+            "space.weight_formats."
+        )
     for key in ("weight_bits", "activation_bits"):
         known = sorted({getattr(precision, key) for precision in runs})
         lacking = sorted(set(options[key] or ()) - set(known))
@@ -199,7 +223,7 @@ def _allowed(name: str, runs: Sequence[Precision], options: Mapping[str, Any], d
             f"Hardware '{device}' runs layer '{name}' at none of weight_bits={options['weight_bits']} with "
             f"activation_bits={options['activation_bits']}; it supports the pairs {pairs}."
         )
-    return sorted(found, key=lambda p: (p.weight_bits, p.activation_bits))
+    return sorted(found, key=lambda p: (p.weight_bits, p.activation_bits, p.weight_format != "uniform"))
 
 
 def _pin(name: str, value: str | Precision, runs: Sequence[Precision], device: str) -> Precision:
