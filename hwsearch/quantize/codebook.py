@@ -55,7 +55,7 @@ def power_codebook(
 
     Reference: Quantization Range Estimation for Convolutional Neural Networks, 2025, arXiv:2510.04044.
     """
-    histogram = _Sorted.of(*_histogram(rows.abs(), clip))
+    histogram = _histogram(rows.abs(), clip)
     half = 2 ** (bits - 1)
     steps = torch.arange(half, dtype=torch.float64)
     grids = [steps / (half - 1), (steps + 0.5) / (half - 0.5)]
@@ -76,20 +76,18 @@ def lloyd_max(rows: Tensor, clip: Tensor, bits: int, *, iterations: int = 100) -
 
     Reference: Lloyd 1982, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28 (2).
     """
-    values, counts = _histogram(rows, clip)
+    histogram = _histogram(rows, clip)
     start, scale = power_codebook(rows, clip, bits)
     levels = start.double() * float((scale / clip)[clip > 0].mean().nan_to_num(1))
     for _ in range(iterations):
-        nearest = torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)
-        mass = torch.zeros_like(levels).index_add_(0, nearest, counts)
-        total = torch.zeros_like(levels).index_add_(0, nearest, counts * values)
+        mass, total = (taken.flatten() for taken in histogram.taken(levels.view(1, 1, -1)))
         levels = torch.where(mass > 0, total / mass.clamp(min=torch.finfo(mass.dtype).tiny), levels)
     largest = float(levels.abs().max())
     rounded = torch.unique(_int8(levels / largest))
     return rounded, _fitted(rows, rounded, largest * clip)
 
 
-def _histogram(rows: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+def _histogram(rows: Tensor, clip: Tensor) -> "_Sorted":
     """Values relative to their row's range, and the squared range by which their errors count, by bins."""
     used = clip.double().clamp(min=torch.finfo(clip.dtype).tiny).unsqueeze(1)
     share = (rows / used).flatten()
@@ -99,7 +97,7 @@ def _histogram(rows: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
     counts = torch.bincount(index, square, BINS)
     total = torch.bincount(index, square * share, BINS)
     kept = counts > 0
-    return total[kept] / counts[kept], counts[kept]
+    return _Sorted.of((total[kept] / counts[kept]).unsqueeze(0), counts[kept])
 
 
 @dataclass(frozen=True)
@@ -118,26 +116,29 @@ class _Sorted:
 
     @classmethod
     def of(cls, values: Tensor, counts: Tensor) -> "_Sorted":
-        """Of values ``[N]`` or ``[C, N]``, increasing, that count ``[N]``."""
-        values = torch.atleast_2d(values)
+        """Of values ``[C, N]``, increasing, and how much each counts, ``[N]`` or ``[]``."""
         running = (pad(terms.cumsum(1), (1, 0)) for terms in (counts.expand_as(values), values * counts))
         return cls(values, *running)
 
     def sums(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         """``sum(w q)`` and ``sum(q^2)`` where each value w takes the nearest q of levels ``[C, K, L]``, ``[C, K]``.
 
-        The squared error is the second less twice the first plus ``sum(w^2)``. Ties go to the smaller level.
+        The squared error is the second less twice the first plus ``sum(w^2)``.
         """
-        middles = (levels[..., 1:] + levels[..., :-1]).div_(2).flatten(1).to(self.values.dtype)
-        ends = torch.searchsorted(self.values, middles, right=True)  # [C, K (L - 1)]
-        counts, totals = (self._per_level(running, ends, levels) for running in (self.counts, self.totals))
+        counts, totals = self.taken(levels)
         return (totals * levels).sum(2), (counts * levels.square()).sum(2)
 
+    def taken(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """How many values each level is nearest to and their sum, ``[C, K, L]``; ties go to the smaller level."""
+        middles = (levels[..., 1:] + levels[..., :-1]).div_(2).flatten(1).to(self.values.dtype)
+        ends = torch.searchsorted(self.values, middles, right=True)  # [C, K (L - 1)]
+        return self._between(self.counts, ends, levels.shape), self._between(self.totals, ends, levels.shape)
+
     @staticmethod
-    def _per_level(running: Tensor, ends: Tensor, levels: Tensor) -> Tensor:
-        """What each level takes in, ``[C, K, L]``."""
-        inner = running.gather(1, ends).view(*levels.shape[:2], -1)
-        whole = running[:, -1:].unsqueeze(2).expand(-1, levels.shape[1], -1)
+    def _between(running: Tensor, ends: Tensor, shape: torch.Size) -> Tensor:
+        """Differences of a running sum from end to end, in the shape of the levels."""
+        inner = running.gather(1, ends).view(*shape[:2], -1)
+        whole = running[:, -1:].unsqueeze(2).expand(-1, shape[1], -1)
         return torch.cat([inner, whole], 2).diff(dim=2, prepend=torch.zeros_like(whole))
 
 
@@ -145,7 +146,7 @@ def _fitted(rows: Tensor, levels: Tensor, clip: Tensor) -> Tensor:
     """Scales of least squared error for given levels, float32 ``[C]``: the best of several descents."""
     first = torch.where(clip > 0, clip.double() / INT8_MAX, TINY)
     size = max(1, BLOCK // (rows.shape[1] + len(STARTS) * len(levels)))
-    parts = zip(rows.split(size), first.split(size), strict=True)
+    parts = zip(torch.split(rows, size), torch.split(first, size), strict=True)
     return torch.cat([_descended(*part, levels.double()) for part in parts])
 
 
