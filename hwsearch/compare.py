@@ -213,7 +213,7 @@ def _notes(named: Mapping[str, Run], x: str, y: str) -> tuple[str, ...]:
         notes.append("The runs were calibrated on different images.")
     if differing["n_trials"]:
         notes.append(f"The searches had different budgets, in trials: {differing['n_trials']}.")
-    for axis in dict.fromkeys("top1" if axis in ACCURACIES else axis for axis in (x, y)):
+    for axis in dict.fromkeys(axis.removeprefix("search_").removeprefix("test_") for axis in (x, y)):
         if missed := [f"'{name}'" for name, run in named.items() if axis not in run.info["objectives"]]:
             notes.append(f"Not searched for {axis}: {', '.join(missed)}.")
     return tuple(notes)

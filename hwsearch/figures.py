@@ -322,7 +322,7 @@ def _caption(figure: Figure, sentences: Sequence[str]) -> None:
 
 
 def _hypervolume_in_words(pareto: pd.DataFrame, objectives: Sequence[str], reference: Mapping[str, float]) -> str:
-    searched = {"search_top1": "top1", "search_kl": "kl"}
+    searched = {f"search_{name}": name for name in ("top1", "kl", "agreement")}
     front = pareto[pareto["on_front"] & (pareto["kind"] != "float")].rename(columns=searched)
     value = hypervolume(front, objectives, reference)
     used = {name: reference[name] for name in objectives}

@@ -55,7 +55,7 @@ def pareto_table(
     float_config = {layer.name: FLOAT for layer in layers}
     rows = [
         {"trial": None, "kind": "float", "on_front": False, "search_top1": float_search.top1, "search_kl": 0.0}
-        | {"feasible": False, **float_costs}
+        | {"search_agreement": 100.0, "feasible": False, **float_costs}
         | _judged(float_config, layers, test(float_config))
     ]
     for trial in track(records, "scoring the front on the test split"):
@@ -68,6 +68,7 @@ def pareto_table(
                 "feasible": trial["feasible"],
                 "search_top1": trial["top1"],
                 "search_kl": trial["kl"],
+                "search_agreement": trial["agreement"],
             }
             | {cost: trial[cost] for cost in COSTS}
             | _judged(config, layers, test(config))
@@ -85,6 +86,7 @@ def pareto_table(
         "dominated_by_uniform",
         "search_top1",
         "search_kl",
+        "search_agreement",
         "test_top1",
         "test_top1_low",
         "test_top1_high",

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-ACCURACIES = ("top1", "search_top1", "test_top1")
+ACCURACIES = ("top1", "search_top1", "test_top1", "agreement", "search_agreement")
 COSTS = ("latency_s", "energy_j", "size_bytes", "bops")
 DIVERGENCES = ("kl", "search_kl")
 DIRECTIONS: Mapping[str, str] = {
@@ -120,9 +120,16 @@ def reference_point(
     return {accuracy: float_top1 - margin, **uniform8_costs}
 
 
-def reference_kl(margin: float = 10.0) -> float:
-    """Divergence in nats of a network that gives what float is certain of ``margin`` percent less probability."""
-    return -log1p(-margin / 100)
+def reference_likeness(margin: float = 10.0) -> dict[str, float]:
+    """The farthest from float that still counts, by measures that need no labels.
+
+    Args:
+        margin: Percent of probability that what float is certain of may lose, and of images that may change their class.
+
+    Returns:
+        ``kl`` in nats and ``agreement`` in percent.
+    """
+    return {"kl": -log1p(-margin / 100), "agreement": 100 - margin}
 
 
 def hypervolume(table: pd.DataFrame, objectives: Sequence[str], reference_point: Mapping[str, float]) -> float:

@@ -9,6 +9,7 @@ _NAMES = {
     "search_top1": "search top-1",
     "test_top1": "test top-1",
     "kl": "KL divergence from float",
+    "agreement": "images classified as by float",
     "latency_s": "latency per image",
     "energy_j": "energy per image",
     "size_bytes": "storage size",
@@ -41,7 +42,7 @@ def unit_of(column: str, largest: float) -> tuple[float, str]:
         What to divide by, and the unit's name.
     """
     if column not in _UNITS:
-        return 1.0, "%" if column.endswith("top1") else "nats" if column == "kl" else ""
+        return 1.0, "%" if column.endswith(("top1", "agreement")) else "nats" if column == "kl" else ""
     return next((unit for unit in _UNITS[column] if largest >= unit[0]), _UNITS[column][-1])
 
 

@@ -101,6 +101,7 @@ class ConstraintsConfig(_Strict):
 
     top1: float | None
     kl: float | None
+    agreement: float | None
     latency_s: float | None
     energy_j: float | None
     size_bytes: float | None

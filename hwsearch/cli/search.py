@@ -22,7 +22,7 @@ from hwsearch.data import stratified_halves
 from hwsearch.front import pareto_table
 from hwsearch.graph import shared_inputs
 from hwsearch.network_file import NETWORK_FILE, network_content
-from hwsearch.pareto import reference_kl, reference_point
+from hwsearch.pareto import reference_likeness, reference_point
 from hwsearch.quantize import ActivationRanges, LayerDatabase, ranges_table
 from hwsearch.report import render_pareto
 from hwsearch.run_folder import RunInfo, layers_table, versions, write_csv, write_json, write_run, write_yaml
@@ -168,7 +168,7 @@ def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, ru
     config, task, space, objectives = plan.config, plan.task, plan.space, plan.objectives
     judging = prepare_judging(config, task, space, database, ranges)
     float_config = {layer.name: FLOAT for layer in task.network.layers}
-    reference = reference_point(judging.float_search.top1, _uniform8_costs(plan)) | {"kl": reference_kl()}
+    reference = reference_point(judging.float_search.top1, _uniform8_costs(plan)) | reference_likeness()
     if proposes(config.sampler):
         table = sensitivities(config, task, database, ranges, judging.engine, space)
         write_csv(table, run_dir / SENSITIVITIES)

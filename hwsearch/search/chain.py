@@ -17,7 +17,7 @@ from hwsearch.search.programs import predicted_front
 from hwsearch.search.space import SearchSpace
 from hwsearch.search.surrogate import Surrogate, features
 
-BEST = {"top1": 100.0, "kl": 0.0}
+BEST = {"top1": 100.0, "kl": 0.0, "agreement": 100.0}
 """The ideal of every objective that judging measures."""
 BEAM = 5
 """Best candidates whose neighbours are considered next, and whose costs are priced exactly."""
@@ -44,7 +44,7 @@ class Chain:
         space: Decisions and choices.
         price: Costs of a configuration.
         sensitivities: As :mod:`hwsearch.sensitivity_table` describes them.
-        objectives: The search's: top1 or kl, and costs. Without either, every choice is left to the sampler.
+        objectives: The search's: the first of top1, kl and agreement, and costs; the sampler chooses where there is none.
         constraints: The search's; candidates that exceed a bound on a cost are not proposed.
         reference_point: Of the hypervolume, by objective. Objectives that it lacks end at the worst that is known.
         seed: Of the changes that are tried.

@@ -15,7 +15,7 @@ class Judgement:
     """What judging a candidate found.
 
     Attributes:
-        measures: ``top1`` in percent, ``kl`` in nats, and whatever else the judge gives beside them.
+        measures: ``top1`` in percent, and what else is an objective: ``kl`` in nats, ``agreement`` in percent.
         n: Images that it was judged on.
         dropped: Whether judging ended early because the candidate could not be on the front.
     """

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from math import isnan
 
 from cost_models import BitConfig
-from hwsearch.pareto import DIRECTIONS
+from hwsearch.pareto import COSTS, DIRECTIONS
 from hwsearch.search.space import SearchSpace
 
-MEASURES = ("top1", "kl", "latency_s", "energy_j", "size_bytes", "bops")
+JUDGED = ("top1", "kl", "agreement")
+"""Measures that are known only once a candidate has been judged."""
 
-JUDGED = ("top1", "kl")
-"""Those that are known only once a candidate has been judged; the others are costs."""
+MEASURES = (*JUDGED, *COSTS)
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound on one measure: top1 from below, costs from above."""
+    """A bound on one measure: percentages from below, the others from above."""
 
     measure: str
     bound: float
@@ -28,7 +28,7 @@ class Constraint:
         return f"{self.measure} {sign} {self.bound:g}"
 
     def violation(self, value: float) -> float:
-        """Excess over the bound; zero or less is feasible. A cost's is relative to the bound, top1's to 100 percent."""
+        """Excess over the bound; zero or less is feasible. A percentage's is relative to 100."""
         if DIRECTIONS[self.measure] == "maximize":
             return (self.bound - value) / 100
         return value / self.bound - 1

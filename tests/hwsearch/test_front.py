@@ -46,7 +46,9 @@ CORRECT = {0: 171, 1: 140, 3: 175, 4: 150, 8: 120, 9: 180}
 
 def trials() -> pd.DataFrame:
     table = pd.DataFrame(TRIALS, columns=["trial", "state", "kind", "feasible", "top1", "latency_s"])
-    table = table.assign(kl=float("nan"), energy_j=float("nan"), size_bytes=100.0 * table["latency_s"], bops=7.0)
+    table = table.assign(
+        kl=float("nan"), agreement=float("nan"), energy_j=float("nan"), size_bytes=100.0 * table["latency_s"], bops=7.0
+    )
     return table.astype({"feasible": "boolean"})
 
 
@@ -86,6 +88,15 @@ def test_a_search_by_divergence_is_compared_by_accuracy_on_the_test_split():
     by_kl = trials().assign(kl=lambda t: 1 - t["top1"] / 100)
     rows = pareto_table(by_kl, CONFIGS, LAYERS, ["kl", "latency_s"], Accuracy(96, 100), FLOAT_COSTS, judge, "modelled")
     assert rows["search_kl"].tolist() == pytest.approx([0.0, 0.1, 0.3, 0.2, 0.2, 0.4, 0.05])
+    for flag in ("on_front", "on_test_front", "dominated_by_uniform"):
+        assert rows[flag].tolist() == table(trials())[flag].tolist()
+
+
+def test_a_search_by_agreement_is_compared_by_accuracy_on_the_test_split():
+    by_agreement = trials().assign(agreement=lambda t: t["top1"])
+    objectives = ["agreement", "latency_s"]
+    rows = pareto_table(by_agreement, CONFIGS, LAYERS, objectives, Accuracy(96, 100), FLOAT_COSTS, judge, "modelled")
+    assert rows["search_agreement"].tolist() == [100.0, 90.0, 70.0, 80.0, 80.0, 60.0, 95.0]
     for flag in ("on_front", "on_test_front", "dominated_by_uniform"):
         assert rows[flag].tolist() == table(trials())[flag].tolist()
 
@@ -156,6 +167,7 @@ def test_columns_are_those_of_the_run_folders_contract():
         "dominated_by_uniform",
         "search_top1",
         "search_kl",
+        "search_agreement",
         "test_top1",
         "test_top1_low",
         "test_top1_high",

@@ -17,7 +17,7 @@ from hwsearch.pareto import (
     mark_dominated_by_uniform,
     non_dominated,
     progress_table,
-    reference_kl,
+    reference_likeness,
     reference_point,
     wilson_interval,
 )
@@ -146,8 +146,11 @@ def test_progress_counts_what_was_judged_and_only_feasible_complete_trials_add_t
 
 def test_reference_point_is_ten_points_below_float_at_the_cost_of_uniform_8_bit():
     assert reference_point(91.5, {"latency_s": 0.02}) == {"top1": 81.5, "latency_s": 0.02}
+
+
+def test_a_network_is_like_float_up_to_a_tenth_of_its_certainty_and_of_its_answers():
     # A network that gives float's certain answers a probability of 0.9: 1 ln(1 / 0.9).
-    assert reference_kl() == pytest.approx(math.log(1 / 0.9))
+    assert reference_likeness() == {"kl": pytest.approx(math.log(1 / 0.9)), "agreement": 90.0}
 
 
 def test_only_mixed_rows_are_marked_as_dominated_by_uniform_and_on_the_test_split():

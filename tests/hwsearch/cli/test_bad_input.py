@@ -55,7 +55,7 @@ def test_unknown_subcommand_and_group(hwsearch_process, hwsearch):
         ("space.pinned=[first]", "Error: space.pinned holds 'first'; write LAYER:PRECISION as in first:W8A8.\n"),
         ("device=gpu", "Error: device=gpu is no torch device; set device=cpu or device=cuda.\n"),
         ("model.input.divisor=0", "Error: model.input.divisor=0 must be positive and finite.\n"),
-        ("objective.objectives=[top5]", "Error: 'top5' is no objective; choose from ['top1', 'kl', 'latency_s', 'energy_j', 'size_bytes', 'bops'].\n"),
+        ("objective.objectives=[top5]", "Error: 'top5' is no objective; choose from ['top1', 'kl', 'agreement', 'latency_s', 'energy_j', 'size_bytes', 'bops'].\n"),
         ("constraints.size_bytes=-1", "Error: constraints.size_bytes=-1 must be positive.\n"),
         ("device=cuda:99", "Error: device=cuda:99: torch sees no CUDA device here; set device=cpu.\n"),
     ],

@@ -90,6 +90,17 @@ def test_a_divergence_is_minimized(small, make_chain, measure):
     assert min(judged[canonical(config)]["kl"] for config in found) < 0.01
 
 
+def test_agreement_with_float_is_maximized_as_top1_is(small, make_chain, measure, reference):
+    by_top1, _ = proposals(make_chain(), measure, small.space, 3)
+    renamed = {"agreement" if name == "top1" else name: value for name, value in reference.items()}
+
+    def agreeing(*configs):
+        return {key: {**found, "agreement": found["top1"]} for key, found in measure(*configs).items()}
+
+    chain = make_chain(objectives=["agreement", "latency_s"], reference_point=renamed)
+    assert proposals(chain, agreeing, small.space, 3)[0] == by_top1
+
+
 def test_some_choices_and_those_without_a_measure_are_left_to_the_sampler(small, make_chain, measure):
     judged = measure(*small.space.uniforms())
     assert make_chain(sampler_every=len(judged)).propose(judged, ()) is None

@@ -14,7 +14,7 @@ from hwsearch.search import (
     parse_constraints,
 )
 
-CHOICES = "['top1', 'kl', 'latency_s', 'energy_j', 'size_bytes', 'bops']"
+CHOICES = "['top1', 'kl', 'agreement', 'latency_s', 'energy_j', 'size_bytes', 'bops']"
 KNOWN = {"latency_s": 1.0, "energy_j": nan, "size_bytes": 1.0, "bops": 1.0}
 
 
