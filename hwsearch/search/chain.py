@@ -44,7 +44,7 @@ class Chain:
         space: Decisions and choices.
         price: Costs of a configuration.
         sensitivities: As :mod:`hwsearch.sensitivity_table` describes them.
-        objectives: The search's: the first of top1, kl and agreement, and costs; the sampler chooses where there is none.
+        objectives: The search's: the first of top1, kl and agreement, and costs. Without it, the sampler chooses.
         constraints: The search's; candidates that exceed a bound on a cost are not proposed.
         reference_point: Of the hypervolume, by objective. Objectives that it lacks end at the worst that is known.
         seed: Of the changes that are tried.
