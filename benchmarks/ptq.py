@@ -81,7 +81,7 @@ def measure(config: EvaluateConfig, network: str, precisions: Sequence[Precision
     """Quantize and judge."""
     task = load_task(config)
     start = time.perf_counter()
-    database = layer_database(config, task, {precision.weight_bits for precision in precisions})
+    database = layer_database(config, task, precisions)
     took = time.perf_counter() - start
     ranges = activation_ranges(config, task) if any(p.activation_bits < 32 for p in precisions) else {}
     judge = FakeQuantNetwork(task.network, database, ranges)

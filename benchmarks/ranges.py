@@ -28,6 +28,7 @@ from report import CONSOLE, print_table
 from torch import Tensor, nn
 
 import hwsearch
+from cost_models import Precision
 from hwsearch.cli.hydra_app import conf_dir
 from hwsearch.cli.schema import EvaluateConfig
 from hwsearch.cli.setup import Task, build, layer_database, load_network
@@ -142,7 +143,7 @@ def database_s(model: str) -> float:
         images = np.zeros((1, *preprocess.shape[1:], preprocess.shape[0]), np.uint8)
         task = Task(network, preprocess, hwsearch.Dataset("none", images, np.zeros(1, np.int64), images), 1)
         start = time.perf_counter()
-        layer_database(config, task)
+        layer_database(config, task, {Precision(bits, 8) for bits in BITS})
         return time.perf_counter() - start
 
 

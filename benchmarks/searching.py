@@ -70,7 +70,7 @@ class Judged:
 
     @cached_property
     def database(self) -> LayerDatabase:
-        return layer_database(self.config, self.task)
+        return layer_database(self.config, self.task, self.space.precisions)
 
     @cached_property
     def ranges(self) -> ActivationRanges:

@@ -5,7 +5,7 @@ from cost_models.bit_fusion import BitFusion
 from cost_models.cost import Cost, CostModel, Measuring, bops, size_bytes, total_cost
 from cost_models.dataflow import Dataflow
 from cost_models.device import load_device
-from cost_models.layer import FLOAT, FLOAT_BITS, BitConfig, LayerSpec, Precision
+from cost_models.layer import FLOAT, FLOAT_BITS, WEIGHT_FORMATS, BitConfig, LayerSpec, Precision, WeightFormat
 from cost_models.lookup import Lookup
 from cost_models.network import INPUT, NetworkSpec, Operator, OperatorSpec
 from cost_models.support import require_supported
@@ -14,6 +14,7 @@ __all__ = [
     "FLOAT",
     "FLOAT_BITS",
     "INPUT",
+    "WEIGHT_FORMATS",
     "Analytic",
     "BitConfig",
     "BitFusion",
@@ -27,6 +28,7 @@ __all__ = [
     "Operator",
     "OperatorSpec",
     "Precision",
+    "WeightFormat",
     "bops",
     "load_device",
     "require_supported",

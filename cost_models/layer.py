@@ -10,6 +10,10 @@ FLOAT_BITS = 32
 """``weight_bits`` or ``activation_bits`` of this value mean float32."""
 
 
+WeightFormat = Literal["uniform", "codebook"]
+WEIGHT_FORMATS: tuple[WeightFormat, ...] = ("uniform", "codebook")
+
+
 @dataclass(frozen=True, order=True)
 class Precision:
     """Bits of one layer's weights and of its input activations.
@@ -22,7 +26,7 @@ class Precision:
 
     weight_bits: int
     activation_bits: int
-    weight_format: Literal["uniform", "codebook"] = "uniform"
+    weight_format: WeightFormat = "uniform"
 
     def __str__(self) -> str:
         weight_format = "" if self.weight_format == "uniform" else f" {self.weight_format}"

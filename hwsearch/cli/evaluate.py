@@ -63,9 +63,8 @@ def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
 
 def _quantized(config: EvaluateConfig, task: Task, precisions: BitConfig) -> tuple[LayerDatabase, ActivationRanges]:
     """Weights and activation ranges, where the precisions need them."""
-    weight_bits = {precision.weight_bits for precision in precisions.values()} - {FLOAT_BITS}
     activation_bits = {precision.activation_bits for precision in precisions.values()} - {FLOAT_BITS}
-    database = layer_database(config, task, weight_bits) if weight_bits else {}
+    database = layer_database(config, task, set(precisions.values()))
     return database, activation_ranges(config, task) if activation_bits else {}
 
 

@@ -45,7 +45,7 @@ def export_command(
     task = load_task(config)
     _check_fingerprints(run, task)
     ranges = read_ranges(folder / "ranges.csv")
-    network = lower(task.network, precisions, layer_database(config, task), ranges)
+    network = lower(task.network, precisions, layer_database(config, task, set(precisions.values())), ranges)
     about = {
         "model": config.model.name,
         "model_fingerprint": task.network.fingerprint,

@@ -66,6 +66,7 @@ class SpaceConfig(_Strict):
 
     weight_bits: list[int] | None
     activation_bits: list[int] | None
+    weight_formats: list[Literal["uniform", "codebook"]] | None
     pinned: list[str]
     tied: list[list[str]]
     untied: list[str]
@@ -80,6 +81,7 @@ class SpaceConfig(_Strict):
         return {
             "weight_bits": self.weight_bits,
             "activation_bits": self.activation_bits,
+            "weight_formats": self.weight_formats,
             "pinned": self.pins(),
             "tied": self.tied,
             "untied": self.untied,

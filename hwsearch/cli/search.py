@@ -80,7 +80,10 @@ def search_command(config: SearchConfig, run_dir: Path) -> None:
     with locked(run_dir):
         plan = _prepare(config, run_dir)
         _log_groups(plan.space)
-        database, ranges = layer_database(config, plan.task), activation_ranges(config, plan.task)
+        database, ranges = (
+            layer_database(config, plan.task, plan.space.precisions),
+            activation_ranges(config, plan.task),
+        )
         write_yaml(config.model_dump() | {"storage": without_password(config.storage)}, run_dir / "config.yaml")
         write_json(versions(), run_dir / "versions.json")
         write_csv(layers_table(plan.task.network.layers), run_dir / "layers.csv")
@@ -130,7 +133,7 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
 def work_along(config: SearchConfig, run_dir: Path, reference: Mapping[str, float]) -> None:
     """Judge candidates of a search that another process began, until all are judged."""
     plan = _prepare(config, run_dir)
-    database, ranges = layer_database(config, plan.task), activation_ranges(config, plan.task)
+    database, ranges = layer_database(config, plan.task, plan.space.precisions), activation_ranges(config, plan.task)
     judging = prepare_judging(config, plan.task, plan.space, database, ranges)
     _judge_candidates(plan, judging, reference, run_dir)
 

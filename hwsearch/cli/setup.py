@@ -11,12 +11,13 @@ from hydra.utils import instantiate
 from platformdirs import user_cache_path
 from torch import nn
 
+from cost_models import FLOAT_BITS, Precision
 from hwsearch.cli.schema import DataConfig, ModelConfig, TaskConfig
 from hwsearch.data import Batches, Dataset, Preprocess
 from hwsearch.graph import Network, capture
 from hwsearch.networks import load_checkpoint
 from hwsearch.progress import STDERR
-from hwsearch.quantize import WEIGHT_BITS, ActivationRanges, LayerDatabase, Reconstruction, build_database, calibrate
+from hwsearch.quantize import ActivationRanges, LayerDatabase, Reconstruction, build_database, calibrate
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,18 @@ def cache_dir(config: TaskConfig) -> Path:
     return Path(config.cache_dir).expanduser() if config.cache_dir else user_cache_path("hwsearch")
 
 
-def layer_database(config: TaskConfig, task: Task, bits: Collection[int] = WEIGHT_BITS) -> LayerDatabase:
-    """Every layer quantized at every width of ``bits``."""
+def layer_database(config: TaskConfig, task: Task, precisions: Collection[Precision]) -> LayerDatabase:
+    """Every layer quantized at every width and in every format of ``precisions``; floats need nothing."""
+    bits = sorted({precision.weight_bits for precision in precisions} - {FLOAT_BITS})
+    if not bits:
+        return {}
     quantizer = config.quantizer
     layers = cache_dir(config) / "layers"
     database = build_database(
         task.network,
         build(quantizer.weights),
-        sorted(bits),
+        bits,
+        formats=sorted({precision.weight_format for precision in precisions}),
         calibration=task.calibration,
         cache_dir=layers,
         **build(quantizer.method()),

@@ -116,8 +116,7 @@ def _judge(
     names = [layer.name for layer in task.network.layers]
     configs = [dict.fromkeys(names, precision) | pinned(config.space, names) for precision in precisions]
     used = [precision for chosen in configs for precision in chosen.values()]
-    weight_bits = {precision.weight_bits for precision in used} - {FLOAT_BITS}
-    database = layer_database(config, task, weight_bits)
+    database = layer_database(config, task, used)
     integer = any(precision.activation_bits < FLOAT_BITS for precision in used)
     judge = FakeQuantNetwork(task.network, database, activation_ranges(config, task) if integer else {}, config.device)
     row = {

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cost_models import FLOAT_BITS, BitConfig
+from cost_models import FLOAT_BITS, BitConfig, WeightFormat
 from cost_models.tvm.integer import INT32, Bounds, to_int32
 from hwsearch.evaluate.fake_quantization import OTHER_BITS
 from hwsearch.quantize import ActivationRanges, LayerDatabase, look_up
-from hwsearch.quantize.layer import WeightFormat
 
 BIAS_BITS = 30
 """Biases stay below 2**30, which leaves as much for the products."""

@@ -8,17 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cost_models import Precision
+from cost_models import WEIGHT_FORMATS, Precision, WeightFormat
 from hwsearch.graph import Network
 from hwsearch.progress import track
 from hwsearch.quantize.cache import LayerCache, fingerprint_batches
 from hwsearch.quantize.grid import QuantizedWeight
-from hwsearch.quantize.layer import LayerQuantizer, WeightFormat
+from hwsearch.quantize.layer import LayerQuantizer
 from hwsearch.quantize.moments import lazy_moments
 from hwsearch.quantize.range import RangeEstimator
 
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
-WEIGHT_FORMATS: tuple[WeightFormat, ...] = ("uniform", "codebook")
 
 LayerDatabase = Mapping[tuple[str, int, str], QuantizedWeight]
 """Integer codes and scales of every (layer, weight_bits, weight_format)."""

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cost_models import WeightFormat
 from hwsearch.quantize.codebook import Codebook, power_codebook
 from hwsearch.quantize.correction import Correction
 from hwsearch.quantize.grid import QuantizedWeight, in_steps, uniform_levels, weight_scale
@@ -15,7 +16,6 @@ from hwsearch.quantize.range import RangeEstimator
 from hwsearch.quantize.rounding import Rounding, nearest
 
 Granularity = Literal["per_tensor", "per_channel", "per_group"]
-WeightFormat = Literal["uniform", "codebook"]
 
 GRANULARITIES: tuple[Granularity, ...] = ("per_tensor", "per_channel", "per_group")
 

@@ -205,8 +205,7 @@ def _allowed(name: str, runs: Sequence[Precision], options: Mapping[str, Any], d
     if not runs:
         widths = f"{SEARCHED_BITS[0]} to {SEARCHED_BITS[-1]} bits"
         raise ValueError(
-            f"Hardware '{device}' runs layer '{name}' at no precision of {widths} in the formats of "
-            "space.weight_formats."
+            f"Hardware '{device}' runs layer '{name}' at no precision of {widths} in a format of space.weight_formats."
         )
     for key in ("weight_bits", "activation_bits"):
         known = sorted({getattr(precision, key) for precision in runs})

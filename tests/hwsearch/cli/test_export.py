@@ -55,7 +55,7 @@ def rebuilt(folder, trial):
     config = SearchConfig.model_validate(yaml.safe_load((folder / "config.yaml").read_text()))
     task = load_task(config)
     precisions = read_precisions(folder / "precisions.csv", trial)
-    database, ranges = layer_database(config, task), read_ranges(folder / "ranges.csv")
+    database, ranges = layer_database(config, task, set(precisions.values())), read_ranges(folder / "ranges.csv")
     fake = FakeQuantNetwork(task.network, database, ranges)
     fake.configure(precisions)
     return task, lower(task.network, precisions, database, ranges), fake

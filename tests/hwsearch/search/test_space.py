@@ -1,5 +1,6 @@
 """What a search decides, and what it refuses to decide about."""
 
+from dataclasses import replace
 from math import prod
 
 import optuna
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cost_models import LayerSpec, Precision, load_device
+from cost_models.tvm.cost_model import TvmCpu
 from hwsearch.search import Group, SearchSpace, build_space, canonical, config_of, groups_table
 from hwsearch.search.encoding import encode, suggest
 
@@ -61,7 +63,18 @@ def spaces(draw):
         pinned[name] = Precision(*draw(st.sampled_from(sorted(linear if name == "fc" else conv))))
     free = [name for name in NAMES[:-1] if name not in pinned]  # all of one kind
     tied = [draw(st.lists(st.sampled_from(free), unique=True))] if free and draw(st.booleans()) else []
-    return build_space(LAYERS, roofline(conv, linear), pinned=pinned, tied=tied)
+    space = build_space(LAYERS, roofline(conv, linear), pinned=pinned, tied=tied)
+    coded = draw(st.sets(st.integers(0, 5)))  # which choices of each group exist as codebooks, too
+    return replace(
+        space, groups=tuple(_with_codebooks(group, coded - {0} if pinned else coded) for group in space.groups)
+    )
+
+
+def _with_codebooks(group, numbers):
+    """A group with some choices doubled; a pinned one has only number 0."""
+    doubled = [replace(p, weight_format="codebook") for i, p in enumerate(group.precisions) if i in numbers]
+    every = sorted((*group.precisions, *doubled), key=lambda p: (p.weight_bits, p.activation_bits, p in doubled))
+    return replace(group, precisions=tuple(every))
 
 
 @st.composite
@@ -94,9 +107,13 @@ def test_the_loop_and_the_tables_decode_alike(case):
 def test_every_parameter_vector_is_a_configuration_of_the_space(space, data):
     widest = encode(space, space.config({group.name: group.precisions[-1] for group in space.groups}))
     ranges = {
-        f"{group.name}.{key}": len(getattr(group, key))
+        f"{group.name}.{key}": len(choices)
         for group in space.groups
-        for key in ("weight_bits", "activation_bits")
+        for key, choices in (
+            ("weight_bits", group.weight_bits),
+            ("activation_bits", group.activation_bits),
+            ("weight_format", group.weight_formats),
+        )
         if f"{group.name}.{key}" in widest
     }
     config = config_of(space, {name: data.draw(st.integers(0, count - 1)) for name, count in ranges.items()})
@@ -133,6 +150,13 @@ def test_without_limits_the_choices_are_what_the_device_runs(bit_fusion, t4):
     # Bit Fusion stores 1 to 8 bits; the quantizers make 2 to 8.
     assert build_space(LAYERS, bit_fusion).size == 49 ** len(LAYERS)
     assert build_space(LAYERS, t4).size == 2 ** len(LAYERS)
+
+
+def test_formats_narrow_the_choices_and_codebooks_come_after_uniform_grids():
+    device = TvmCpu(name="cpu", weight_bits=(4,), activation_bits=(8,), weight_formats=("uniform", "codebook"))
+    assert set(choices(build_space(LAYERS, device)).values()) == {"W4A8 W4A8 codebook"}
+    assert set(choices(build_space(LAYERS, device, weight_formats=["codebook"])).values()) == {"W4A8 codebook"}
+    assert in_words(build_space(LAYERS, device).uniforms()[0]) == "W4A8"
 
 
 def test_widths_narrow_the_choices(bit_fusion):
@@ -396,4 +420,6 @@ def test_a_space_that_contradicts_network_or_device_is_refused(t4, options, mess
 
 def test_a_layer_that_the_device_does_not_run_is_named():
     device = roofline(conv=[(4, 8), (8, 8)], linear=[(32, 32)])
-    assert refusal(LAYERS, device) == "Hardware 'npu' runs layer 'fc' at no precision of 2 to 8 bits."
+    assert refusal(LAYERS, device) == (
+        "Hardware 'npu' runs layer 'fc' at no precision of 2 to 8 bits in a format of space.weight_formats."
+    )
