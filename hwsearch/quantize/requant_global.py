@@ -198,7 +198,8 @@ class _Histogram:
     def clipping_errors(self) -> Tensor:
         clip = SHARES * self.largest
         count, total, squares = self.beyond[:, self._first_bin(clip)]
-        return squares - clip * (2 * total - clip * count)
+        errors: Tensor = squares - clip * (2 * total - clip * count)
+        return errors
 
     def _sums(self, scale: Tensor) -> tuple[Tensor, Tensor]:
         """``sum(q^2)`` and ``sum(w q)``, float64 ``[W, 1, K]``."""
