@@ -124,7 +124,8 @@ def reference_likeness(margin: float = 10.0) -> dict[str, float]:
     """The farthest from float that still counts, by measures that need no labels.
 
     Args:
-        margin: Percent of probability that what float is certain of may lose, and of images that may change their class.
+        margin: Percent of probability that what float is certain of may lose, and of images that may
+            change their class.
 
     Returns:
         ``kl`` in nats and ``agreement`` in percent.

@@ -1,4 +1,4 @@
-"""Configurations as Optuna parameters: indices into formats, and into ascending bits so that samplers see their order."""
+"""Configurations as Optuna parameters: indices into formats, and into ascending bits, whose order samplers see."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
