@@ -31,13 +31,16 @@ def squant(values: Tensor, levels: Tensor, moments: Moments) -> Tensor:
     _cancel(codes.view(-1, codes.shape[2]), kernels.reshape(-1, codes.shape[2]), levels)
     errors = codes - kernels
     total = errors.sum((1, 2))
-    sign = total.sign().view(-1, 1, 1)
-    gain, candidate = _gains(errors, codes, sign, levels).max(2, keepdim=True)  # one weight of each kernel, [O, I, 1]
-    chosen = codes.gather(2, candidate)
+    sign = total.sign().unsqueeze(1)
+    gain, weight = _gains(errors, codes, sign.unsqueeze(2), levels).max(2)  # one weight of each kernel, [O, I]
+    along = torch.where(gain > 0, errors.sum(2) * sign, -torch.inf)
+    most = ceil(float(total.abs().max() / levels.diff().min()))  # moves that a sum can need
+    order, kernel = along.topk(min(most, along.shape[1]), 1)
+    codes, index = codes.flatten(1), kernel * kernels.shape[2] + weight.gather(1, kernel)
+    chosen = codes.gather(1, index)
     gap = _neighbour(chosen, levels, -sign) - chosen
-    order = torch.where(gain > 0, errors.sum(2, keepdim=True) * sign, -torch.inf)
-    flips = _worthwhile(order.squeeze(2), gap.squeeze(2).abs(), total.abs())  # [O, I]
-    return codes.scatter_add_(2, candidate, gap * flips.unsqueeze(2)).view(values.shape)
+    flips = _worthwhile(torch.where(order > -torch.inf, gap.abs(), 0.0), total.abs())
+    return codes.scatter_add_(1, index, gap * flips).view(values.shape)
 
 
 def _cancel(codes: Tensor, values: Tensor, levels: Tensor) -> None:
@@ -64,14 +67,10 @@ def _gains(errors: Tensor, codes: Tensor, sign: Tensor, levels: Tensor) -> Tenso
     return torch.where((codes != end) & (along > 0), along, -torch.inf)
 
 
-def _worthwhile(order: Tensor, gap: Tensor, total: Tensor) -> Tensor:
-    """Which moves of ``gap`` ``[O, I]``, taken in decreasing ``order``, each bring a sum of ``total`` nearer to 0."""
-    most = float(total.max() / gap[gap > 0].min()) if (gap > 0).any() else 0.0
-    first = order.topk(min(ceil(most), order.shape[1]), dim=1)
-    gaps = gap.gather(1, first.indices) * (first.values > -torch.inf)
+def _worthwhile(gaps: Tensor, total: Tensor) -> Tensor:
+    """Which moves by ``gaps`` ``[O, T]``, taken in order, bring a sum of ``total`` nearer to 0; a gap of 0 is none."""
     before = total.unsqueeze(1) - (gaps.cumsum(1) - gaps)
-    flips = (first.values > -torch.inf) & (before > gaps / 2)
-    return torch.zeros_like(order, dtype=torch.bool).scatter(1, first.indices, flips)
+    return (gaps > 0) & (before > gaps / 2)
 
 
 def _neighbour(codes: Tensor, levels: Tensor, direction: Tensor) -> Tensor:
