@@ -9,6 +9,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from hwsearch.graph import Network
 from hwsearch.graph.network import is_varying_tensor
+from hwsearch.graph.ops import SHAPES
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Block:
 def find_blocks(network: Network) -> tuple[Block, ...]:
     """Cut a network after the last single tensor before each layer that holds all that is needed from there on.
 
-    A residual block thus is whole, and an activation goes with the layer before it.
+    A residual block thus is whole, and an activation goes with the layer before it. Sizes, such as that of the batch,
+    end no block: each reads them off its own source.
     """
     layer_at = {node: layer for layer, node in network.nodes.items()}
-    nodes = [node for node in network.graph.graph.nodes if node.op != "get_attr"]
-    last_use = {node: max((nodes.index(user) for user in node.users), default=-1) for node in nodes}
+    nodes = [node for node in network.graph.graph.nodes if node.op != "get_attr" and node.target not in SHAPES]
+    order = {node: position for position, node in enumerate(nodes)}
+    last_use = {node: max((order.get(user, -1) for user in node.users), default=-1) for node in nodes}
     blocks: list[Block] = []
     source, members, cut = nodes[0], list[Node](), 0
     live: set[Node] = {source}
@@ -74,8 +77,10 @@ def block_graph(
     }
 
     def fetch(reader: Node, source: Node) -> Node:
-        if source not in copies:  # a constant
-            copies[source] = graph.node_copy(source)
+        if source not in copies and source.op != "get_attr" and source.target not in SHAPES:
+            return copies[originals[block.source]]  # only sizes read tensors of other blocks
+        if source not in copies:
+            copies[source] = graph.node_copy(source, partial(fetch, source))
         key = (source.name, reads.get((reader.name, source.name)))
         module = quantizer(*key) if (reader.name, source.name) in reads else None
         if module is None:

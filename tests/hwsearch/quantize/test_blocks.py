@@ -24,6 +24,20 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Viewed(nn.Module):
+    """Reads the size of a batch first and uses it last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.head = nn.Conv2d(4, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = x.shape[0]
+        x = self.two(self.one(x).relu()).relu()
+        return self.head(x.mean((2, 3), keepdim=True)).view(images, -1)
+
+
 def captured(module: nn.Module, *shape: int) -> Network:
     return capture(module.eval(), torch.zeros(2, *shape))
 
@@ -51,7 +65,14 @@ def test_a_zero_padded_shortcut_belongs_to_its_block():
     assert layers == [("conv1",), *inner, ("linear",)]
 
 
-@pytest.mark.parametrize(("make", "shape"), [(Residual, (3, 6, 6)), (lambda: CifarResNet(8), (3, 32, 32))])
+def test_the_size_of_a_batch_keeps_no_block_open():
+    blocks = find_blocks(captured(Viewed(), 3, 6, 6))
+    assert [block.layers for block in blocks] == [("one",), ("two",), ("head",)]
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(Viewed, (3, 6, 6)), (Residual, (3, 6, 6)), (lambda: CifarResNet(8), (3, 32, 32))]
+)
 def test_blocks_in_a_row_compute_the_network_and_hold_each_layer_once(make, shape):
     torch.manual_seed(0)
     network = captured(make(), *shape)
