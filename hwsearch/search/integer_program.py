@@ -1,7 +1,12 @@
 """The exact integer program: one choice per group, least loss within bounds on additive costs."""
 
-from collections.abc import Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,13 +83,14 @@ def least_loss(losses: PerChoice, budgets: Sequence[Budget], time_limit_s: float
     size = len(program.loss)
     # [groups, variables]: each group takes exactly one of its choices
     one_each = csr_array((np.ones(size), (program.group, np.arange(size))), shape=(len(losses), size))
-    found = milp(
-        program.loss * (UNIT / unit),
-        integrality=np.ones(size, int),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(program.costs, -np.inf, program.room)],
-        options={"mip_rel_gap": 0, "time_limit": time_limit_s},
-    )
+    with _silent_library():
+        found = milp(
+            program.loss * (UNIT / unit),
+            integrality=np.ones(size, int),
+            bounds=Bounds(0, 1),
+            constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(program.costs, -np.inf, program.room)],
+            options={"mip_rel_gap": 0, "time_limit": time_limit_s},
+        )
     if found.status == INFEASIBLE:
         return None
     if not found.success:
@@ -149,3 +155,18 @@ def _without_hopeless(program: _Program) -> tuple[_Program, float]:
     if known == np.inf:
         return program, scale * UNIT
     return program.of(excess <= (known - bound) * (1 + ROUNDING) + ROUNDING * scale), known or scale
+
+
+@contextmanager
+def _silent_library() -> Iterator[None]:
+    """Drop what HiGHS prints whatever its options say: a line of its debugging, on the process's own output."""
+    sys.stdout.flush()
+    terminal = os.dup(1)
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(terminal, 1)
+        os.close(terminal)
