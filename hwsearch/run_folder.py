@@ -47,9 +47,7 @@ def make_run_dir(path: Path) -> Path:
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    table.to_csv(temporary, index=False)
-    temporary.replace(path)
+    write_text(table.to_csv(index=False), path)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

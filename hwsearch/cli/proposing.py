@@ -1,7 +1,10 @@
 """Who chooses candidates: the sampler, and the proposer that may come before it."""
 
+import logging
 from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -10,10 +13,12 @@ from hwsearch.cli.schema import SearchConfig
 from hwsearch.cli.setup import Task, build, cache_dir
 from hwsearch.evaluate import Engine
 from hwsearch.quantize import ActivationRanges, LayerDatabase
-from hwsearch.run_folder import make_run_dir, write_csv
+from hwsearch.run_folder import write_csv
 from hwsearch.search import Proposer, SearchSpace
 from hwsearch.sensitivity import Quantized, Sensitivity
 from hwsearch.sensitivity_table import read_sensitivities
+
+log = logging.getLogger(__name__)
 
 PROPOSER = "proposer"
 """Key of a sampler's configuration; the others are the sampler's own."""
@@ -58,10 +63,18 @@ def sensitivities(
         config.quantizer.model_dump(),
         config.sensitivity,
         sorted(choices.items()),
+        type(engine).__name__,
     ]
     path = cache_dir(config) / "sensitivities" / f"{sha256(repr(origin).encode()).hexdigest()}.csv"
-    if not path.exists():
-        measure: Sensitivity = build(config.sensitivity)
-        make_run_dir(path.parent)
-        write_csv(measure(Quantized(task.network, database, ranges, engine, task.calibration), choices), path)
-    return read_sensitivities(path)
+    if path.exists():
+        return read_sensitivities(path)
+    measure: Sensitivity = build(config.sensitivity)
+    table = measure(Quantized(task.network, database, ranges, engine, task.calibration), choices)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent) as own:  # several searches may write the same table
+            write_csv(table, Path(own, path.name))
+            Path(own, path.name).replace(path)
+    except OSError as error:
+        log.warning("Sensitivities are not cached in %s: %s", path.parent, error)
+    return table
