@@ -1,5 +1,6 @@
 """``hwsearch study``."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -50,6 +51,7 @@ def study_command(config: StudyConfig, run_dir: Path) -> None:
     """Judge every network under every quantizer at every precision; print one table and write it."""
     precisions = [Precision.parse(text) for text in config.precisions]
     rows = list(_rows(config))
+    _check_distinct(rows, config.precisions)
     _check_folder(config, run_dir)
     path = run_dir / RESULTS
     results: list[Any] = pd.read_csv(path).to_dict("records") if path.exists() else []
@@ -77,6 +79,14 @@ def _rows(config: StudyConfig) -> Iterator[_Row]:
         for quantizer in quantizers:
             for granularity in config.granularities or [quantizer.granularity]:
                 yield _Row(model, quantizer.model_copy(update={"granularity": granularity}))
+
+
+def _check_distinct(rows: list[_Row], precisions: list[str]) -> None:
+    """Refuse two rows or columns of one name: a table could not tell them apart."""
+    for names in ([", ".join(row.key) for row in rows], precisions):
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise ValueError(f"The study names '{repeated[0]}' more than once; its table could not tell them apart.")
 
 
 def _model(text: str) -> ModelConfig:
@@ -121,7 +131,9 @@ def _judge(
     judge = FakeQuantNetwork(task.network, database, activation_ranges(config, task) if integer else {}, config.device)
     row = {
         "model": config.model.name,
-        "float": float_top1 or accuracy(judge, task.batches(), f"{config.model.name}, float").top1,
+        "float": accuracy(judge, task.batches(), f"{config.model.name}, float").top1
+        if float_top1 is None
+        else float_top1,
         "quantizer": config.quantizer.name,
         "granularity": config.quantizer.granularity,
     }

@@ -57,6 +57,16 @@ def test_what_it_lacks_is_named_before_any_work(study, tmp_path):
     assert not (tmp_path / "c" / "study.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("twice", "named"),
+    [("models=[digits,digits]", "digits, minmax, per_channel"), ("precisions=[W4A32,W4A32]", "W4A32")],
+)
+def test_rows_and_columns_of_one_name_are_refused(study, twice, named):
+    result = study("run", *SMALL, twice)
+    message = f"Error: The study names '{named}' more than once; its table could not tell them apart.\n"
+    assert (result.status, result.err) == (2, message)
+
+
 @pytest.mark.slow
 def test_the_papers_study_runs_small(study, shared, tmp_path):
     network = f"models=[cifar_resnet20:{shared / 'cifar10' / 'resnet20.pth'}]"
