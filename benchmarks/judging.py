@@ -51,6 +51,10 @@ class Part(StrEnum):
     RACING = "racing"
 
 
+LEAST_ALIKE = 0.95
+"""Images that engines must classify alike: they differ by ties of rounding, which a network of 2 or 3 bits amplifies."""
+
+
 @dataclass(frozen=True)
 class Size:
     """How much is judged.
@@ -130,7 +134,7 @@ def engine_rounds(task: Task, rounds: int) -> dict[str, Rounds]:
             found[name] = torch.cat([run(x).argmax(1) for x in inputs])
             times[name].append(time.perf_counter() - start)
         alike = min(float((found["integer engine"] == classes).double().mean()) for classes in found.values())
-        assert alike > 0.99, f"engines classify only {alike:.2%} of the images alike"
+        assert alike > LEAST_ALIKE, f"engines classify only {alike:.2%} of the images alike"
     return {name: np.array(seconds) for name, seconds in times.items()}
 
 
