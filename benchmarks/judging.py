@@ -52,7 +52,7 @@ class Part(StrEnum):
 
 
 LEAST_ALIKE = 0.95
-"""Images that engines must classify alike: they differ by ties of rounding, which a network of 2 or 3 bits amplifies."""
+"""Images that engines must classify alike: they differ by ties of rounding, which networks of 2 or 3 bits amplify."""
 
 
 @dataclass(frozen=True)
