@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from math import inf
 from typing import Any
 
 import torch
@@ -29,18 +30,34 @@ class InputMoments:
     Attributes:
         mean: float32 ``[G, n]``, in the order of the flattened weights of one output.
         covariance: float32 ``[G, n, n]``.
+        samples: How many they are the moments of; infinity where they are known exactly.
     """
 
     mean: Tensor
     covariance: Tensor
+    samples: float = inf
 
     def damped(self, share: float) -> Tensor:
-        """Covariance with ``share`` of its mean diagonal added to the diagonal, positive definite, ``[G, n, n]``."""
-        diagonal = self.covariance.diagonal(dim1=1, dim2=2)
+        """Covariance with ``share`` of its mean diagonal added to the diagonal, positive definite, ``[G, n, n]``.
+
+        Before that it is shrunk as far as its samples are few: errors must not be moved to where these happen to be 0.
+        """
+        covariance = self._shrunk()
+        diagonal = covariance.diagonal(dim1=1, dim2=2)
         noise = NOISE * self.mean.square().mean(1, keepdim=True)
         floor = torch.finfo(diagonal.dtype).tiny ** 0.5
         added = (share * diagonal.mean(1, keepdim=True) + noise).clamp(min=floor)
-        return self.covariance + torch.diag_embed(added.expand_as(diagonal))
+        return covariance + torch.diag_embed(added.expand_as(diagonal))
+
+    def _shrunk(self) -> Tensor:
+        """Mixed with its mean diagonal: eq. (23) of Chen et al. 2010, arXiv:0907.4698, for Gaussian samples."""
+        n = self.covariance.shape[1]
+        diagonal = self.covariance.diagonal(dim1=1, dim2=2)
+        total, square = diagonal.sum(1).square(), self.covariance.square().sum((1, 2))  # tr(S)^2, tr(S^2)
+        spread = (self.samples + 1 - 2 / n) * (square - total / n)
+        share = torch.where(spread > 0, ((1 - 2 / n) * square + total) / spread, 1.0).clamp(0, 1).view(-1, 1, 1)
+        target = torch.diag_embed(diagonal.mean(1, keepdim=True).expand_as(diagonal))
+        return torch.lerp(self.covariance, target, share)
 
 
 Moments = Callable[[], InputMoments]
@@ -99,7 +116,7 @@ def input_moments(
 def _moments(layer: LayerSpec, total: Tensor, second: Tensor, count: int) -> InputMoments:
     mean = total / count if layer.bias else torch.zeros_like(total)
     covariance = second / count - mean.unsqueeze(2) * mean.unsqueeze(1)
-    return InputMoments(mean.float(), covariance.float())
+    return InputMoments(mean.float(), covariance.float(), count)
 
 
 def observe(graph: GraphModule, inputs: Tensor, nodes: set[str], see: Callable[[Node, Tensor], None]) -> None:

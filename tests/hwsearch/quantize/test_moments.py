@@ -99,6 +99,17 @@ def test_damping_makes_any_covariance_positive_definite():
     assert torch.equal(flat.damped(0.5)[1], torch.ones(3, 3) + 0.5 * torch.eye(3))
 
 
+def test_a_covariance_of_few_samples_is_shrunk_towards_the_true_one():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 60, generator=generator)
+    found = x.T.cov(correction=0)
+    known, few = (InputMoments(torch.zeros(1, 60), found.unsqueeze(0), samples) for samples in (float("inf"), 40))
+    assert torch.equal(known.damped(0.0)[0].triu(1), found.triu(1))
+    errors = [(moments.damped(0.0)[0] - torch.eye(60)).norm() for moments in (known, few)]
+    assert errors[1] < errors[0] / 4
+    assert torch.linalg.eigvalsh(few.damped(0.0)[0]).min() > 0.1  # 20 of the found ones are 0
+
+
 def test_one_calibration_image_gives_finite_moments():
     network, images = captured(nn.Conv2d(4, 6, 3))
     moments = input_moments(network, [images[:1]])["0"]
