@@ -81,5 +81,5 @@ def test_an_installed_wheel_searches_from_any_folder(installed, tmp_path):
     assert pareto["kind"].tolist()[:3] == ["float", "uniform", "uniform"]
     assert pareto["on_front"].any()
     trials = pd.read_csv(tmp_path / "run" / "trials.csv")
-    assert (trials["state"] == "complete").sum() == 14
+    assert trials["state"].isin(["complete", "dropped"]).sum() == 14
     assert pareto.loc[0, "test_top1"] > 98  # the network came with its weights

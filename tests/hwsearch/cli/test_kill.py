@@ -1,7 +1,6 @@
 """A search whose process is killed goes on when the command is repeated, and loses nothing."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -22,7 +21,7 @@ def command(folder):
 
 
 def kill(process):
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()  # or it has just ended by itself
     process.wait()
 
 
