@@ -108,7 +108,7 @@ def against_peers(networks: Mapping[str, Sequence[LayerSpec]], effort: Effort) -
             layer: np.minimum(t[THEIRS], t[OTHER_FORM]) / t[OURS] for layer, t in times.items()
         },
         "vs_onnxruntime_int8_equal_call_overhead": {
-            layer: (t[THEIRS] - t[THEIR_CALL] + t[OUR_CALL]) / t[OURS] for layer, t in times.items()
+            layer: (np.maximum(t[THEIRS] - t[THEIR_CALL], 0) + t[OUR_CALL]) / t[OURS] for layer, t in times.items()
         },
         "vs_torch_float": {layer: t[FLOAT] / t[OURS] for layer, t in times.items()},
     }
