@@ -113,7 +113,7 @@ def test_databases_hold_codebooks_beside_uniform_grids(granularity):
 
 def test_calibrated_rounding_runs_on_codebooks():
     torch.manual_seed(0)
-    images = torch.rand(16, 3, 6, 6)
+    images = torch.rand(256, 3, 6, 6).cumsum(3)  # of correlated pixels
     network = capture(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), images)
     options = {"formats": ["codebook"], "calibration": [images]}
     plain = build_database(network, requant_global, [2], **options)
