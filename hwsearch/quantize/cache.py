@@ -71,8 +71,7 @@ def fingerprint_batches(network: Network, batches: Iterable[Any] | None) -> str:
     """SHA-256 of a network and of the inputs it is calibrated on, in hexadecimal; empty without any."""
     if batches is None:
         return ""
-    inputs = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
-    return digest(network.fingerprint, inputs)
+    return digest(network.fingerprint, (batch if isinstance(batch, Tensor) else batch[0] for batch in batches))
 
 
 def digest(prefix: str, parts: Iterable[Any]) -> str:

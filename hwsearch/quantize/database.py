@@ -59,7 +59,8 @@ def build_database(
             raise ValueError(f"weight_format is one of {list(WEIGHT_FORMATS)}, not '{weight_format}'.")
     keys = [(width, weight_format) for width in sorted(set(bits)) for weight_format in formats]
     moments = lazy_moments(network, calibration)
-    cache = LayerCache(cache_dir, [quantizer], fingerprint_batches(network, calibration) if cache_dir else "")
+    images = "" if quantizer.data_free or not cache_dir else fingerprint_batches(network, calibration)
+    cache = LayerCache(cache_dir, [quantizer], images)
     database: dict[tuple[str, int, str], QuantizedWeight] = {}
     for layer in track(network.layers, "quantizing weights"):
         weight = network.weight(layer.name)

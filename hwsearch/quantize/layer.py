@@ -1,23 +1,28 @@
 """From one layer's float weights to its codes: range, rounding, corrections."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from cost_models import WeightFormat
 from hwsearch.quantize.codebook import Codebook, power_codebook
-from hwsearch.quantize.correction import Correction
+from hwsearch.quantize.correction import Correction, match_deviation
 from hwsearch.quantize.grid import QuantizedWeight, in_steps, uniform_levels, weight_scale
 from hwsearch.quantize.moments import Moments
 from hwsearch.quantize.range import RangeEstimator
 from hwsearch.quantize.rounding import Rounding, nearest
+from hwsearch.quantize.squant import squant
 
 Granularity = Literal["per_tensor", "per_channel", "per_group"]
 
 GRANULARITIES: tuple[Granularity, ...] = ("per_tensor", "per_channel", "per_group")
+
+DATA_FREE: tuple[Callable[..., Any], ...] = (nearest, squant, match_deviation)
+"""Roundings and corrections that ask for no moments; any other may."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,14 @@ class LayerQuantizer:
             raise ValueError(f"granularity is one of {list(GRANULARITIES)}, not '{self.granularity}'.")
         if self.group_size < 1:
             raise ValueError(f"group_size={self.group_size} must be at least 1.")
+
+    @property
+    def data_free(self) -> bool:
+        """Whether the result surely does not depend on the calibration set."""
+        return not self.hessian_weighted and all(
+            (step.func if isinstance(step, partial) else step) in DATA_FREE
+            for step in (self.rounding, *self.corrections)
+        )
 
     def __call__(self, weight: Tensor, bits: int, weight_format: WeightFormat, moments: Moments) -> QuantizedWeight:
         """Codes and scales of float weights ``[O, ...]`` at 2 to 8 bits."""

@@ -1,6 +1,6 @@
 """What layers read: mean and covariance of their inputs over the calibration set."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import inf
@@ -50,7 +50,11 @@ class InputMoments:
         return covariance + torch.diag_embed(added.expand_as(diagonal))
 
     def _shrunk(self) -> Tensor:
-        """Mixed with its mean diagonal: eq. (23) of Chen et al. 2010, arXiv:0907.4698, for Gaussian samples."""
+        """Mixed with its mean diagonal as is best for independent Gaussian samples.
+
+        "Oracle approximating shrinkage" of Chen et al. 2010, "Shrinkage Algorithms for MMSE Covariance Estimation",
+        IEEE Trans. Signal Processing 58 (10), eq. (23), with the terms in 2 / n that scikit-learn's ``oas`` leaves out.
+        """
         n = self.covariance.shape[1]
         diagonal = self.covariance.diagonal(dim1=1, dim2=2)
         total, square = diagonal.sum(1).square(), self.covariance.square().sum((1, 2))  # tr(S)^2, tr(S^2)
@@ -107,7 +111,7 @@ def input_moments(
 
     for batch in track(batches, "calibrating layer inputs"):
         inputs = batch if isinstance(batch, Tensor) else batch[0]
-        observe(network.graph, inputs, set(layers), see)
+        observe(network.graph, [inputs], set(layers), see)
     if not sums:
         raise ValueError("Calibration needs at least one batch of inputs; the calibration set is empty.")
     return {layer.name: _moments(layer, *sums[layer.name]) for layer in network.layers}
@@ -119,7 +123,9 @@ def _moments(layer: LayerSpec, total: Tensor, second: Tensor, count: int) -> Inp
     return InputMoments(mean.float(), covariance.float(), count)
 
 
-def observe(graph: GraphModule, inputs: Tensor, nodes: set[str], see: Callable[[Node, Tensor], None]) -> None:
+def observe(
+    graph: GraphModule, inputs: Sequence[Tensor | None], nodes: Collection[str], see: Callable[[Node, Tensor], None]
+) -> None:
     """Run a graph and show the first argument of each of the named nodes."""
 
     class Observer(Interpreter):
@@ -129,7 +135,14 @@ def observe(graph: GraphModule, inputs: Tensor, nodes: set[str], see: Callable[[
             return super().run_node(n)
 
     with torch.inference_mode():
-        Observer(graph).run(inputs)
+        Observer(graph).run(*inputs)
+
+
+def first_input(graph: GraphModule, inputs: Sequence[Tensor | None], node: str) -> Tensor:
+    """What one node of a graph reads."""
+    found: list[Tensor] = []
+    observe(graph, inputs, {node}, lambda _, x: found.append(x))
+    return found[0]
 
 
 def patches(layer: LayerSpec, x: Tensor, positions: int, generator: torch.Generator) -> Tensor:

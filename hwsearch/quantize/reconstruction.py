@@ -1,9 +1,10 @@
 """Block reconstruction: what a quantized block computes is brought near to what the float network computes there."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from hwsearch.graph.network import parameter
 from hwsearch.progress import track
 from hwsearch.quantize.blocks import Block, block_graph, find_blocks
 from hwsearch.quantize.cache import LayerCache, digest, fingerprint_batches
-from hwsearch.quantize.calibrate import OTHER_BITS, ActivationRanges
-from hwsearch.quantize.database import LayerDatabase
-from hwsearch.quantize.grid import QuantizedWeight
+from hwsearch.quantize.calibrate import ACTIVATION_BITS, OTHER_BITS, ActivationRanges
+from hwsearch.quantize.compensation import compensate, paired_moments
+from hwsearch.quantize.database import WEIGHT_BITS, LayerDatabase
+from hwsearch.quantize.gptq import coordinate_descent
+from hwsearch.quantize.grid import QuantizedWeight, uniform_levels
+from hwsearch.quantize.moments import first_input
+from hwsearch.quantize.rounding import Rounding
 from hwsearch.quantize.trainable import RandomQuantizer, TrainableLayer
 
 PART = 64
@@ -37,13 +42,16 @@ class Reconstruction:
     what the quantized ones before it give, and aims at what the float network gives there. Every width is done on its
     own, network-wide: an entry of 3 bits has seen 3 bits in all layers before it.
 
-    Weights are kept in float and rounded in the forward pass, with the gradient passed straight through. They start
-    from the entries of a database: the better these, the fewer iterations are needed. A block that does not improve on
-    its calibration inputs stays as it was.
+    First each layer is rounded anew, so that it makes up for what the quantized ones before it have changed, see
+    :func:`hwsearch.quantize.compensation.compensate`. From there on all weights of a block are kept in float and
+    rounded in the forward pass, with the gradient passed straight through. A step of these two that does not bring a
+    block's outputs nearer on its calibration inputs is undone.
 
     Attributes:
         bits: Weight widths that are reconstructed; entries of others stay as they are.
         activation_bits: Width of the layers' inputs meanwhile; 32 for floats.
+        rounding: Chooses the codes that make up for earlier layers.
+        positions: Output positions of each batch's images by which they are.
         iterations: Of Adam, per block.
         batch_size: Images per iteration.
         quantized_share: Probability with which an activation is quantized in an iteration; others pass as floats.
@@ -58,12 +66,31 @@ class Reconstruction:
 
     bits: Sequence[int] = (2, 3, 4)
     activation_bits: int = 8
+    rounding: Rounding = coordinate_descent
+    positions: int = 64
     iterations: int = 100
     batch_size: int = 32
     quantized_share: float = 0.5
     lr: float = 0.003
     scale_lr: float = 0.001
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.bits or set(self.bits) - set(WEIGHT_BITS):
+            raise ValueError(f"reconstruction.bits={list(self.bits)} must be some of {list(WEIGHT_BITS)}.")
+        if self.activation_bits not in (*ACTIVATION_BITS, FLOAT_BITS):
+            raise ValueError(
+                f"reconstruction.activation_bits={self.activation_bits} must be one of {list(ACTIVATION_BITS)}, or "
+                f"{FLOAT_BITS} for floats."
+            )
+        for name in ("positions", "iterations", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"reconstruction.{name}={getattr(self, name)} must be at least 1.")
+        if not 0 <= self.quantized_share <= 1:
+            raise ValueError(f"reconstruction.quantized_share={self.quantized_share} must lie between 0 and 1.")
+        for name in ("lr", "scale_lr"):
+            if not (getattr(self, name) > 0 and isfinite(getattr(self, name))):
+                raise ValueError(f"reconstruction.{name}={getattr(self, name)} must be positive and finite.")
 
     def __call__(
         self,
@@ -138,12 +165,38 @@ class _Walk:
         self.passed.clear()
         self._generator.manual_seed(self.options.seed)
         graph, target = self._graph(block), self._target(block)
-        before = _error(graph, self._quantized, self._parameters(block, self.start), target)
-        layers = [self._trainable(layer) for layer in block.layers]
-        self._tune(graph.train(), layers, target, before or 1.0)
+
+        def error(entries: Entries) -> float:
+            return _error(graph, self._quantized, self._parameters(block, entries), target)
+
+        best, least = self.start, error(self.start)
+        compensated = self._compensated(block, graph.eval())
+        if (found := error(compensated)) < least:
+            best, least = compensated, found
+        layers = [self._trainable(layer, best[layer]) for layer in block.layers]
+        self._tune(graph.train(), layers, target, least or 1.0)
         tuned = {name: layer.quantized() for name, layer in zip(block.layers, layers, strict=True)}
-        after = _error(graph, self._quantized, self._parameters(block, tuned), target)
-        return tuned if after < before else self.start
+        return tuned if error(tuned) < least else best
+
+    def _compensated(self, block: Block, graph: GraphModule) -> Entries:
+        """The entries of a block's layers, each rounded on what reaches it from the block's source."""
+        options, specs = self.options, {layer.name: layer for layer in self.network.layers}
+        entries = {layer: self.start[layer] for layer in block.layers}
+        for layer, entry in list(entries.items()):
+            pairs = self._inputs(block, graph, entries, self.network.nodes[layer])
+            generator = self._generator.manual_seed(options.seed)
+            moments = paired_moments(specs[layer], pairs, positions=options.positions, generator=generator)
+            levels = uniform_levels(self.width) if entry.levels is None else entry.levels
+            weight = self.network.weight(layer)
+            entries[layer] = compensate(weight, entry, levels, moments, options.rounding)
+        return entries
+
+    def _inputs(self, block: Block, graph: GraphModule, entries: Entries, node: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """What a layer of a block reads in the float and in the quantized network, in parts."""
+        real, real_parameters = self._float_graph(block), self._float_parameters(block)
+        parameters = self._parameters(block, entries)
+        for x, y in zip(torch.split(self._float, PART), torch.split(self._quantized, PART), strict=True):
+            yield first_input(real, [x, *real_parameters], node), first_input(graph, [y, *parameters], node)
 
     def _tune(self, graph: GraphModule, layers: Sequence[TrainableLayer], target: Tensor, unit: float) -> None:
         options = self.options
@@ -171,10 +224,15 @@ class _Walk:
 
         return block_graph(self.network, block, quantizer if integer else lambda tensor, layer: None)
 
+    def _float_graph(self, block: Block) -> GraphModule:
+        return block_graph(self.network, block, lambda tensor, layer: None)
+
     def _target(self, block: Block) -> Tensor:
         """What the float network computes."""
-        parameters = [value for layer in block.layers for value in (self.network.weight(layer), self._bias(layer))]
-        return _run(block_graph(self.network, block, lambda tensor, layer: None), self._float, parameters)
+        return _run(self._float_graph(block), self._float, self._float_parameters(block))
+
+    def _float_parameters(self, block: Block) -> list[Tensor | None]:
+        return [value for layer in block.layers for value in (self.network.weight(layer), self._bias(layer))]
 
     def _parameters(self, block: Block, entries: Entries) -> list[Tensor | None]:
         """Weights and biases of a block's layers."""
@@ -184,8 +242,8 @@ class _Walk:
             found += [entries[layer].dequantize(), None if bias is None else entries[layer].correct_bias(bias)]
         return found
 
-    def _trainable(self, layer: str) -> TrainableLayer:
-        return TrainableLayer(self.network.weight(layer), self._bias(layer), self.start[layer], self.width)
+    def _trainable(self, layer: str, entry: QuantizedWeight) -> TrainableLayer:
+        return TrainableLayer(self.network.weight(layer), self._bias(layer), entry, self.width)
 
     def _bias(self, layer: str) -> Tensor | None:
         node = self.network.node(layer)

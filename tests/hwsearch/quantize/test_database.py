@@ -161,6 +161,18 @@ def test_another_method_or_calibration_set_is_another_entry(network, tmp_path):
     assert calls_of(network, minmax, (4,), rounding=blind, formats=["codebook", "uniform"], **options) == 0
 
 
+def test_methods_without_data_never_look_at_the_calibration_set(network, tmp_path):
+    def unread():
+        raise AssertionError("the calibration set was read")
+        yield
+
+    build_database(network, minmax, (4,), **METHODS["squant"], calibration=unread(), cache_dir=tmp_path)
+    squared = functools.partial(squant)
+    build_database(network, minmax, (4,), rounding=squared, calibration=unread(), cache_dir=tmp_path)
+    with pytest.raises(AssertionError):
+        build_database(network, minmax, (4,), rounding=gptq, calibration=unread(), cache_dir=tmp_path)
+
+
 def test_all_fields_of_an_entry_come_back_from_disk(network, tmp_path):
     images = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     options = {"formats": ["codebook"], "corrections": [output_mean], "calibration": [images], "cache_dir": tmp_path}

@@ -110,6 +110,12 @@ def test_a_covariance_of_few_samples_is_shrunk_towards_the_true_one():
     assert torch.linalg.eigvalsh(few.damped(0.0)[0]).min() > 0.1  # 20 of the found ones are 0
 
 
+def test_the_shrinkage_is_that_of_chen_et_al_by_hand():
+    found = InputMoments(torch.zeros(1, 2), torch.diag(torch.tensor([3.0, 1.0])).unsqueeze(0), samples=20)
+    # p = 2, n = 20, tr(S^2) = 10, tr(S)^2 = 16: ((1 - 1) 10 + 16) / ((20 + 1 - 1) (10 - 8)) = 0.4 towards tr(S) / 2 = 2
+    torch.testing.assert_close(found.damped(0.0)[0].diagonal(), torch.tensor([2.6, 1.4]))
+
+
 def test_one_calibration_image_gives_finite_moments():
     network, images = captured(nn.Conv2d(4, 6, 3))
     moments = input_moments(network, [images[:1]])["0"]

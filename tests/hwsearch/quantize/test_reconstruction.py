@@ -1,6 +1,7 @@
 """Block reconstruction on a small residual network."""
 
 import copy
+from ast import literal_eval
 from dataclasses import replace
 
 import pytest
@@ -78,7 +79,7 @@ def test_outputs_come_nearer_to_the_float_network_on_other_images(network, image
         assert levels is entry.levels
         allowed = range(1 - 2 ** (bits - 1), 2 ** (bits - 1)) if levels is None else levels.tolist()
         assert set(entry.codes.unique().tolist()) <= set(allowed)
-    assert found["stem", bits, form].bias_correction is None
+    assert not torch.any(found["stem", bits, form].bias_correction)
 
 
 def test_other_widths_stay_and_the_result_depends_on_nothing_but_its_arguments(network, images, ranges):
@@ -114,15 +115,42 @@ def test_another_start_is_another_entry(network, images, ranges, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2 * len(network.layers)
 
 
-def test_blocks_never_get_worse_on_the_calibration_inputs(network, images, ranges):
+def test_tuning_that_makes_a_block_worse_is_undone(network, images, ranges):
     start = build_database(network, requant_global, (3,))
-    wild = Reconstruction(bits=(3,), iterations=2, lr=100.0)(network, start, ranges, [images])
-    assert all(wild[key] is start[key] for key in start)
+    wild = Reconstruction(bits=(3,), iterations=2, lr=100.0, scale_lr=100.0)
+    one, other = (replace(wild, seed=seed)(network, start, ranges, [images]) for seed in (0, 1))
+    assert same(one, other)
+    assert logits_error(network, one, ranges, images, 3) < logits_error(network, start, ranges, images, 3)
 
 
 def test_no_inputs_are_refused(network, ranges):
     with pytest.raises(ValueError, match=r"^Reconstruction needs at least one batch of inputs; the calibration set is"):
         SMALL(network, build_database(network, minmax, (3,)), ranges, [])
+
+
+WIDTHS = "[2, 3, 4, 5, 6, 7, 8]"
+
+REFUSED = {
+    "bits=[4, 9]": f"must be some of {WIDTHS}.",
+    "bits=[]": f"must be some of {WIDTHS}.",
+    "activation_bits=1": f"must be one of {WIDTHS}, or 32 for floats.",
+    "activation_bits=16": f"must be one of {WIDTHS}, or 32 for floats.",
+    "positions=0": "must be at least 1.",
+    "iterations=0": "must be at least 1.",
+    "batch_size=0": "must be at least 1.",
+    "quantized_share=1.5": "must lie between 0 and 1.",
+    "lr=0.0": "must be positive and finite.",
+    "scale_lr=-0.1": "must be positive and finite.",
+    "lr=nan": "must be positive and finite.",
+}
+
+
+@pytest.mark.parametrize("choice", REFUSED)
+def test_each_field_is_checked(choice):
+    name, value = choice.split("=")
+    with pytest.raises(ValueError) as error:
+        Reconstruction(**{name: float("nan") if value == "nan" else literal_eval(value)})
+    assert str(error.value) == f"reconstruction.{choice} {REFUSED[choice]}"
 
 
 def test_zero_layers_constant_channels_and_one_image_have_defined_results(network, ranges):
