@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -13,10 +14,13 @@ from hwsearch.quantize.range import Range, symmetric
 LONG_ROW = 2**14
 """A row of more weights is searched by its histogram; output channels of known networks are shorter."""
 
-MANTISSA_BITS, OCTAVES = 12, 16
-"""Of that histogram: 4,096 bins for each of the 16 octaves below the largest weight."""
+MANTISSA_BITS, OCTAVES = 11, 12
+"""Of that histogram: 2,048 bins for each of the 12 octaves below the largest weight; the rest share the lowest."""
 
 DROPPED_BITS = 23 - MANTISSA_BITS
+
+MAGNITUDE = 0x7FFFFFFF
+"""All bits of a float32 but that of its sign."""
 
 BLOCK = 2**16
 """Weights evaluated at once; two such float32 arrays fit into a core's cache."""
@@ -53,7 +57,7 @@ def global_ranges(
     candidates find the valleys, the three deepest are searched again twice at a quarter of the spacing, and the least
     squares scale of the final assignment, ``sum(w q) / sum(q^2)``, is the bottom of its own. A short row gets as many
     more candidates as it has fewer weights, up to 1,024. A row of more than 16,384 weights is replaced by a histogram
-    whose bins are as wide as 1/4096 of their value or less, and whose suffix sums give the error at a clipping point
+    whose bins are as wide as 1/2048 of their value or less, and whose suffix sums give the error at a clipping point
     from its levels alone.
 
     Args:
@@ -65,7 +69,7 @@ def global_ranges(
     Returns:
         Symmetric bounds per width, each ``[C]``.
     """
-    magnitudes = x.abs().float()
+    values = x.float()
     qmax = torch.tensor([weight_qmax(width) for width in bits]).view(-1, 1, 1)
     long = x.shape[1] > LONG_ROW
     points = points if long else max(points, min(-(-points * 400 // x.shape[1]), 1024))
@@ -74,7 +78,7 @@ def global_ranges(
     for start in range(0, len(x), size):
         part = slice(start, start + size)
         weights = None if counts is None else counts[part].float()
-        rows = (_Histogram.of if long else _Weights)(magnitudes[part], weights, qmax)
+        rows = _Histogram.of(values[part], weights, qmax) if long else _Weights(values[part].abs(), weights, qmax)
         clips.append(_search(rows, points))
     return tuple(symmetric(found.to(x.dtype)) for found in torch.cat(clips, 1))
 
@@ -156,7 +160,8 @@ class _Histogram:
         beyond: Count, sum and sum of squares of the weights in a bin and all above, float64 ``[3, bins + 1]``.
         qmax: Of the widths, ``[W, 1, 1]``.
         width: Index of each midpoint's width, ``[M]``.
-        code: From it on, ``[M, 1]``.
+        middle: Each midpoint in steps, ``k - 1/2``, ``[M, 1]``.
+        own: 1 at the midpoints of a width, float64 ``[W, M]``.
     """
 
     largest: Tensor
@@ -164,12 +169,13 @@ class _Histogram:
     beyond: Tensor
     qmax: Tensor
     width: Tensor
-    code: Tensor
+    middle: Tensor
+    own: Tensor
 
     @classmethod
     def of(cls, values: Tensor, counts: Tensor | None, qmax: Tensor) -> "_Histogram":
-        """Of one row ``[1, N]``."""
-        largest = values.amax(1, keepdim=True)
+        """Of one row of weights ``[1, N]``."""
+        largest = torch.stack(torch.aminmax(values)).abs().amax().view(1, 1)
         highest = int(_leading_bits(largest))
         lowest = max(0, highest - (OCTAVES << MANTISSA_BITS))
         bins = highest - lowest + 1
@@ -182,9 +188,7 @@ class _Histogram:
         centres = (edges[:-1] + edges[1:]) / 2
         sums = torch.stack([held, held * centres, held * centres.square()])
         beyond = nn.functional.pad(sums.flip(1).cumsum(1).flip(1), (0, 1))
-        width = torch.arange(len(qmax)).repeat_interleave(qmax.flatten())
-        code = torch.cat([torch.arange(1, int(q) + 1) for q in qmax]).unsqueeze(1)
-        return cls(largest, lowest, beyond, qmax, width, code)
+        return cls(largest, lowest, beyond, qmax, *_midpoints(tuple(qmax.flatten().tolist())))
 
     def errors(self, scale: Tensor) -> Tensor:
         squares, products = self._sums(scale)
@@ -203,11 +207,10 @@ class _Histogram:
 
     def _sums(self, scale: Tensor) -> tuple[Tensor, Tensor]:
         """``sum(q^2)`` and ``sum(w q)``, float64 ``[W, 1, K]``."""
-        bins = self._first_bin(scale[self.width, 0] * (self.code - 0.5))  # [M, K]
+        bins = self._first_bin(scale[self.width, 0] * self.middle)  # [M, K]
         counts, totals = self.beyond[0].take(bins), self.beyond[1].take(bins)
-        zeros = torch.zeros(len(self.qmax), bins.shape[1], dtype=torch.float64)
-        squares = zeros.index_add(0, self.width, counts * (2 * self.code - 1))
-        return squares.unsqueeze(1), zeros.index_add(0, self.width, totals).unsqueeze(1)
+        squares = self.own @ counts.mul_(2 * self.middle)
+        return squares.unsqueeze(1), (self.own @ totals).unsqueeze(1)
 
     def _first_bin(self, values: Tensor) -> Tensor:
         """Of those whose centres lie above."""
@@ -215,9 +218,17 @@ class _Histogram:
         return centred.sub_(self.lowest).clamp_(0, self.beyond.shape[1] - 1).long()
 
 
+@cache
+def _midpoints(qmax: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """``width``, ``middle`` and ``own`` of the widths with these largest codes."""
+    width = torch.arange(len(qmax)).repeat_interleave(torch.tensor(qmax))
+    middle = torch.cat([torch.arange(most) + 0.5 for most in qmax]).unsqueeze(1)
+    return width, middle, nn.functional.one_hot(width).T.double()
+
+
 def _leading_bits(values: Tensor) -> Tensor:
-    """Exponent and first bits of the mantissa of float32 magnitudes: integers in the order of the values."""
-    bits: Tensor = values.view(torch.int32) >> DROPPED_BITS
+    """Exponent and first bits of the mantissa of float32 values: integers in the order of their magnitudes."""
+    bits: Tensor = (values.view(torch.int32) & MAGNITUDE) >> DROPPED_BITS
     return bits
 
 
