@@ -15,6 +15,9 @@ from hwsearch.quantize.rounding import Rounding
 DAMPINGS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Shares of a covariance's mean diagonal that may be added to it; the more samples there are, the less it takes."""
 
+SHARES = (0.85, 0.92, 1.0, 1.08, 1.17)
+"""Of an entry's scales: those at which codes are chosen. Channels of few weights are the better for a choice."""
+
 
 @dataclass(frozen=True)
 class PairedMoments:
@@ -41,6 +44,11 @@ class PairedMoments:
         rows, change = self._rows(weight), self._rows(change)
         slope = 2 * torch.bmm(rows, self.shift) - torch.bmm(change, self.quantized.covariance)
         return float((slope * change).sum())
+
+    def errors(self, weight: Tensor, other: Tensor) -> Tensor:
+        """Variance of what other weights give with y less what these do, ``[O]``."""
+        rows = self._rows(weight - other)
+        return (torch.bmm(rows, self.quantized.covariance) * rows).sum(2).flatten()
 
     def output_shift(self, weight: Tensor, quantized: Tensor) -> Tensor:
         """Mean of ``w x - q y``, which a bias can take back, ``[O]``."""
@@ -116,6 +124,26 @@ def compensate(
 
     damping = max(DAMPINGS, key=gain)
     target = weight + whole.change(weight, damping) if gain(damping) > 0 else weight
-    codes = rounding(in_steps(target, entry.scale), levels, lambda: whole.quantized)
-    fitted = least_squares(target, replace(entry, codes=codes.to(torch.int8)), lambda: whole.quantized)
-    return replace(fitted, bias_correction=whole.output_shift(weight, fitted.dequantize()))
+    rounded = [_rounded(target, entry, entry.scale * share, levels, whole, rounding) for share in SHARES]
+    best = _best_of_each_output(rounded, [whole.errors(target, one.dequantize()) for one in rounded])
+    return replace(best, bias_correction=whole.output_shift(weight, best.dequantize()))
+
+
+def _rounded(
+    target: Tensor, entry: QuantizedWeight, scale: Tensor, levels: Tensor, moments: PairedMoments, rounding: Rounding
+) -> QuantizedWeight:
+    """Codes on a grid, and the scales of least squared output error that go with them."""
+    codes = rounding(in_steps(target, scale), levels, lambda: moments.quantized)
+    return least_squares(target, replace(entry, codes=codes.to(torch.int8), scale=scale), lambda: moments.quantized)
+
+
+def _best_of_each_output(candidates: Sequence[QuantizedWeight], errors: Sequence[Tensor]) -> QuantizedWeight:
+    """The candidate of least error of each output, or of all where they share one scale."""
+    error = torch.stack(list(errors))  # [K, O]
+    if len(candidates[0].scale) == 1:
+        error = error.sum(1, keepdim=True).expand_as(error)
+    best = error.argmin(0)
+    codes = torch.stack([one.codes for one in candidates])[best, torch.arange(len(best))]
+    scales = torch.stack([one.scale for one in candidates])  # [K, O], [K, 1] or [K, O, G]
+    rows = best[: scales.shape[1]]
+    return replace(candidates[0], codes=codes, scale=scales[rows, torch.arange(len(rows))])

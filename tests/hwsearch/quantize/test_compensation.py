@@ -94,3 +94,15 @@ def test_what_few_samples_show_by_chance_changes_nothing(images):
     found = compensate(weight, start, uniform_levels(4), moments, nearest)
     assert torch.equal(found.codes, start.codes)
     assert found.dequantize().isfinite().all()
+
+
+@pytest.mark.parametrize("clip", [1.0, 0.5])
+def test_scales_per_tensor_and_per_group_keep_their_shape(clip):
+    spec, weight, x, y = layer_of("plain")
+    largest = weight.abs().amax().view(1) * clip
+    grids = (largest, largest.expand(6), largest.expand(6, 4))
+    for grid in grids:
+        start = quantize_weight(weight, grid, 4)
+        found = compensate(weight, start, uniform_levels(4), moments_of(spec, x, y), nearest)
+        assert found.scale.shape == grid.shape
+        assert error(spec, x, y, weight, found.dequantize()).sum() < error(spec, x, y, weight, start.dequantize()).sum()
