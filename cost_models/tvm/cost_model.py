@@ -119,7 +119,7 @@ class MeasuredDevice:
         best = fastest_of(timed, precision)
         computed_as = best.computed_as if best.computed_as != precision else None
         cost = self._cost(timed[best].measurement)
-        return Cost(cost.latency_s, cost.energy_j, computed_as=computed_as, stored_weight_bits=best.weight_bits)
+        return Cost(cost.latency_s, cost.energy_j, computed_as=computed_as, stored_weight_bits=best.stored_weight_bits)
 
     def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
         """Poolings, sums and the other operators between layers.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from cost_models.layer import Precision
 from cost_models.tvm import driver
 from cost_models.tvm.cache import Cache, Key, sources_digest
-from cost_models.tvm.kernels.convolution import Convolution
 from cost_models.tvm.kernels.epilogue import Epilogue
 from cost_models.tvm.kernels.isa import ISAS, Isa
+from cost_models.tvm.kernels.shape import Convolution
 from cost_models.tvm.measure import Measurement, Procedure, Subject, measure
 from cost_models.tvm.program import Kernel
 from cost_models.tvm.runner import Runner

@@ -7,7 +7,7 @@ from cost_models.tvm.kernels import Convolution, Epilogue
 from cost_models.tvm.shapes import flattened
 from cost_models.tvm.target import Target
 from cost_models.tvm.tuner import isa_of
-from cost_models.tvm.variants import LayerKernel, candidates, variants
+from cost_models.tvm.variants import BYTE, LayerKernel, candidates, variants
 
 
 def untuned(target: Target) -> Callable[[Convolution, Epilogue, Precision], LayerKernel]:
@@ -23,7 +23,8 @@ def untuned(target: Target) -> Callable[[Convolution, Epilogue, Precision], Laye
     def choose(shape: Convolution, epilogue: Epilogue, precision: Precision) -> LayerKernel:
         layer = flattened(shape, epilogue)
         every = [variant for variant in variants(*layer, isa) if variant.computes(precision)]
-        smallest = min((v for v in every if v.method != "bit_serial"), key=lambda variant: variant.weight_bits)
+        bytewise = (variant for variant in every if variant.computed_as == Precision(BYTE, BYTE))
+        smallest = min(bytewise, key=lambda variant: variant.stored_weight_bits)
         return candidates(smallest, *layer, isa, 1)[0]
 
     return choose
