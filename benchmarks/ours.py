@@ -44,17 +44,31 @@ class Tuned:
         return f"{self.variant.method} {self.variant.weight_bits}-bit"
 
 
-def tuned(tuner: Tuner, layer: LayerSpec, precision: Precision, *, stored_wider: bool = True) -> Tuned:
-    """The fastest of all kernels that compute a layer exactly.
+@dataclass(frozen=True)
+class Kind:
+    """Which kernels may compute a layer.
 
-    Args:
-        tuner: Finds it.
-        layer: Shape.
+    Attributes:
         precision: Of the layer.
-        stored_wider: Whether it may store the weights in more bits than they have.
+        method: The only one allowed; None: all.
+        stored_wider: Whether weights may be stored in more bits than they have.
     """
+
+    precision: Precision
+    method: str | None = None
+    stored_wider: bool = True
+
+    def allows(self, variant: Variant) -> bool:
+        """Whether it is one of them, given that it computes the precision."""
+        narrow = self.stored_wider or variant.weight_bits == self.precision.weight_bits
+        return narrow and self.method in (None, variant.method)
+
+
+def tuned(tuner: Tuner, layer: LayerSpec, kind: Kind) -> Tuned:
+    """The fastest of the kernels that compute a layer exactly."""
+    precision = kind.precision
     timed = tuner.tune(*convolution(layer, 1, "float32"), [precision])
-    allowed = {v: t for v, t in timed.items() if stored_wider or v.weight_bits == precision.weight_bits}
+    allowed = {v: t for v, t in timed.items() if kind.allows(v)}
     variant = fastest_of(allowed, precision)
     kernel = timed[variant].kernel
     return Tuned(variant, call(kernel.build("kernel"), arguments(kernel)))

@@ -76,17 +76,17 @@ def bit_serial_tilings(
 
 def winograd_tilings(shape: Convolution, isa: Isa, *, limit: int) -> list[WinogradTiling]:
     """Tilings of a Winograd convolution whose sums fit the registers, those with the fewest loads first."""
-    height, width = (size // OUT for size in shape.out_size)
+    height, width = (-(-size // OUT) for size in shape.out_size)
     blocks = -(-shape.out_channels // isa.lanes)
     tiles = [
         (count, block)
         for count, block in product(TILES, BLOCKS)
         if block <= blocks and block * (count * IN + 1) <= isa.registers
     ]
-    ranked = sorted(tiles, key=lambda tile: (tile[0] + tile[1]) / (tile[0] * tile[1]))[: limit // 2]
+    ranked = sorted(tiles, key=lambda tile: (tile[0] + tile[1]) / (tile[0] * tile[1]))[:limit]
     row_bytes = width * IN * IN * shape.image.stored_channels * 2
-    rows = {min(count, height) for count in (2, TRANSFORMED_BYTES // row_bytes)}
-    return [WinogradTiling(count, *tile) for tile, count in product(ranked, sorted(rows - {0}))]
+    rows = {min(max(1, count), height) for count in (2, TRANSFORMED_BYTES // row_bytes)}
+    return [WinogradTiling(count, *tile) for tile, count in product(ranked, sorted(rows))]
 
 
 def depthwise_tilings(shape: Convolution) -> list[DepthwiseTiling]:
