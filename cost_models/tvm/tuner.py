@@ -56,6 +56,7 @@ class Tuner:
         procedure: How the kernels found are measured.
         budget_s: Seconds of search per kernel.
         tiles: Tiles to choose from for bytes; packed weights try the best few.
+        left_out: Methods of variants that are not used.
         progress: Called with (variants done, all of them) for each shape.
     """
 
@@ -64,6 +65,7 @@ class Tuner:
     procedure: Procedure
     budget_s: float
     tiles: int
+    left_out: frozenset[str] = frozenset()
     progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
 
     def tune(
@@ -76,7 +78,7 @@ class Tuner:
             epilogue: Of the layer.
             precisions: Leave out variants that compute none of these.
         """
-        every = variants(shape, epilogue, self.isa)
+        every = [variant for variant in variants(shape, epilogue, self.isa) if variant.method not in self.left_out]
         if precisions is not None:
             every = [variant for variant in every if any(map(variant.computes, precisions))]
         found = self._cached(every, shape, epilogue)
