@@ -83,7 +83,8 @@ def winograd_tilings(shape: Convolution, isa: Isa, *, limit: int) -> list[Winogr
         for count, block in product(TILES, BLOCKS)
         if block <= blocks and block * (count * IN + 1) <= isa.registers
     ]
-    ranked = sorted(tiles, key=lambda tile: (tile[0] + tile[1]) / (tile[0] * tile[1]))[:limit]
+    # a load of a vector takes as long as two of a word for all lanes
+    ranked = sorted(tiles, key=lambda tile: ((2 * tile[1] + tile[0]) / (tile[0] * tile[1]), tile[1]))[:limit]
     row_bytes = width * IN * IN * shape.image.stored_channels * 2
     rows = {min(max(1, count), height) for count in (2, TRANSFORMED_BYTES // row_bytes)}
     return [WinogradTiling(count, *tile) for tile, count in product(ranked, sorted(rows))]

@@ -39,6 +39,9 @@ from hwsearch.lowering.integer_network import (
 )
 from hwsearch.lowering.window import Window
 
+SCRATCH = "scratch"
+"""Name of the pointer to memory that a kernel needs while it runs."""
+
 Choose = Callable[[kernels.Convolution, Epilogue, Precision], LayerKernel]
 """Picks the kernel that computes a layer's shape and precision exactly."""
 
@@ -207,4 +210,4 @@ def _numbered(pointer: str, names: Sequence[str]) -> dict[str, str]:
 
 def _scratch(kernel: LayerKernel, layer: str) -> dict[str, str]:
     """Memory that a kernel needs while it runs."""
-    return {"scratch": f"{layer} scratch"} if "scratch" in [name for name, _, _ in kernel.pointers()] else {}
+    return {SCRATCH: f"{layer} scratch"} if SCRATCH in [name for name, _, _ in kernel.pointers()] else {}

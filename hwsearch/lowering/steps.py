@@ -27,7 +27,7 @@ from cost_models.tvm.tuner import isa_of
 from cost_models.tvm.untuned import untuned
 from cost_models.tvm.variants import BYTE, LayerKernel, packed
 from hwsearch.lowering.integer_network import IntegerNetwork
-from hwsearch.lowering.program import Choose, Translation
+from hwsearch.lowering.program import SCRATCH, Choose, Translation
 from hwsearch.lowering.reference import pixels
 
 CALL_BYTES = 1 << 19
@@ -64,11 +64,13 @@ class _Written:
         name: Of the tensor.
         dtype: Of its elements.
         elements: Their count.
+        read: Whether other steps read it; else it is what the step needs while it runs.
     """
 
     name: str
     dtype: str
     elements: int
+    read: bool
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,18 @@ class _Step:
     def of(cls, function: Callable[..., object], call: Call, known: Container[str]) -> "_Step":
         """The step of a call, before which the tensors ``known`` were written."""
         pointers = call.kernel.pointers()
-        every = [_Written(call.tensors[name], dtype, size) for name, dtype, size in pointers if name in call.tensors]
+        every = [
+            _Written(call.tensors[name], dtype, size, name != SCRATCH)
+            for name, dtype, size in pointers
+            if name in call.tensors
+        ]
         arguments = tuple(call.tensors.get(name, _constant_name(name)) for name, _, _ in pointers)
         return cls(function, arguments, tuple(tensor for tensor in every if tensor.name not in known))
 
     @property
     def size_bytes(self) -> int:
-        """Of what it writes."""
-        return sum(tensor.elements * np.dtype(tensor.dtype).itemsize for tensor in self.written)
+        """Of what it writes for others."""
+        return sum(tensor.elements * np.dtype(tensor.dtype).itemsize for tensor in self.written if tensor.read)
 
 
 class CompiledSteps:
@@ -122,7 +128,7 @@ class CompiledSteps:
         runner = LocalRunner.host()
         self._requantization = requantization
         self._isa = isa_of(runner.target)
-        self._choose = _byte_kernels(untuned(runner.target))
+        self._choose = _byte_kernels(untuned(runner.target, store_least=False))
         self._packed: dict[Hashable, dict[str, NDArray[Any]]] = {}
         self._shared: dict[bytes, Any] = {}
         largest = max(tensor.image.size_bytes for tensor in example.tensors.values())
@@ -173,7 +179,7 @@ class CompiledSteps:
         for stored in sources:
             arguments |= stored
         compiled.function(*map(arguments.__getitem__, compiled.arguments))
-        return written
+        return {tensor.name: written[tensor.name] for tensor in compiled.written if tensor.read}
 
     def _translated(self, network: IntegerNetwork) -> list[Call]:
         translation = Translation(
