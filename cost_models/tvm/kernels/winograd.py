@@ -1,15 +1,15 @@
 """Exact 3x3 convolution in a quarter of the products: Winograd's F(4x4, 3x3) in integers.
 
-With ``B``, ``G`` and ``A`` below, four outputs in a row of a one-dimensional convolution of six inputs ``d`` by three
-weights ``g`` are ``A' [(G g) * (B' d)] / 24``, and a tile of 4x4 outputs takes 36 products instead of 144. Scaled so,
-every transform has whole coefficients, transformed weights and activations fit in int16, and all that follows is
-computed modulo 2**32, where dividing by 24**2 = 9 * 64 is exact: multiply by the inverse of 9, then shift by 6 bits.
-The sum is then known modulo 2**26, which is enough where it lies between -2**25 and 2**25, whatever passed over in
-between.
+Four outputs in a row of a one-dimensional convolution of six inputs ``d`` by three weights ``g`` are
+``A' [(G g) * (B' d)] / 24``, with ``G`` below, ``B'`` in ``_input_transform`` and ``A'`` in ``_output_transform``; so a
+tile of 4x4 outputs takes 36 products instead of 144. Scaled so, every transform has whole coefficients, and transformed
+weights and activations fit in int16. All that follows is computed modulo 2**32, where dividing by 24**2 = 9 * 64 is
+exact: multiply by the inverse of 9, then shift by 6 bits. That gives the sum modulo 2**26, which is enough where it
+lies between -2**25 and 2**25, whatever overflowed before.
 
 Products of int16 take twice the time of those of bytes, so that half the time is left, plus the transforms'.
 
-Reference: Lavin and Gray 2016, arXiv:1509.09308, whose points 0, 1, -1, 2 and -2 these are; the exact division is ours.
+Reference: Lavin and Gray 2016, arXiv:1509.09308, section 4.3, for points 0, 1, -1, 2 and -2.
 """
 
 from collections.abc import Sequence
@@ -24,19 +24,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from cost_models.tvm.kernels.epilogue import Epilogue
-from cost_models.tvm.kernels.ir import (
-    Expr,
-    Kernel,
-    bits,
-    cast,
-    int32,
-    loop,
-    ramp,
-    register,
-    splat,
-    store,
-    wrapped,
-)
+from cost_models.tvm.kernels.ir import Expr, Kernel, bits, cast, int32, loop, ramp, register, splat, store, wrapped
 from cost_models.tvm.kernels.isa import Isa
 from cost_models.tvm.kernels.shape import Convolution
 from cost_models.tvm.kernels.span import Span, tiles
@@ -61,6 +49,7 @@ INVERSE_OF_9 = pow(9, -1, 2**32)
 SHIFT = 6
 LARGEST = 2 ** (31 - SHIFT)
 """Sums must be smaller than this."""
+LARGEST_WEIGHT = 128
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ class WinogradKernel:
             raise ValueError(f"The Winograd kernel computes ungrouped 3x3 convolutions of stride 1, not {shape}.")
         if any(size % OUT for size in shape.out_size):
             raise ValueError(f"The Winograd kernel computes tiles of 4x4 outputs, which do not fill {shape.out_size}.")
-        if shape.macs_per_output * 128 * OFFSET >= LARGEST:
+        if shape.macs_per_output * LARGEST_WEIGHT * OFFSET >= LARGEST:
             raise ValueError(f"Sums over {shape.macs_per_output} products may exceed {LARGEST} in magnitude.")
 
     @property
