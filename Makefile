@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHMARKS ?= costs fake_quantization kernels networks packed_activations ranges judging workers search
+BENCHMARKS ?= costs fake_quantization kernels networks packed_activations ranges workers search
 
 .PHONY: demo test install lint bench
 
@@ -17,7 +17,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install  ## print every benchmark but ptq, which takes hours: make bench BENCHMARKS=ptq
+bench: install  ## print every benchmark that needs no data; others: make bench BENCHMARKS="judging ptq"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
 

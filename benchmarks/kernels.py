@@ -17,7 +17,7 @@ import peers
 import torch
 import typer
 from layers import DENSE, NETWORKS, distinct, identifier, layers_of, with_kernel
-from ours import Kind
+from ours import BIT_SERIAL, NARROW, W2A8, W4A8, W8A8, W8A8_DIRECT, Kind
 from report import microseconds, print_machine, print_ratios, print_table, write_ratios
 from timing import QUICK, Engine, Procedure, Rounds, geomean, time_together, with_range
 
@@ -25,17 +25,13 @@ from cost_models import LayerSpec, Precision
 from cost_models.tvm.tuner import Tuner
 from hwsearch.progress import track
 
-W8A8, W4A8, W2A8 = (Precision(bits, 8) for bits in (8, 4, 2))
 CODEBOOK = Precision(4, 8, "codebook")
-NARROW = tuple(Precision(*bits) for bits in ((1, 1), (1, 2), (2, 1), (2, 2)))
-W8A8_DIRECT = Kind(W8A8, "dot")
-BIT_SERIAL = tuple(Kind(precision, "bit_serial") for precision in NARROW)
 W4A8_STORED, CODEBOOK_STORED = (Kind(precision, stored_wider=False) for precision in (W4A8, CODEBOOK))
 
 PEAK_CHANNELS = 64
-"""The share of the VNNI peak is judged on 3x3 convolutions of so many channels and more."""
+"""The share of the VNNI peak is judged on direct 3x3 convolutions of so many channels and more."""
 
-OURS, THEIRS, OTHER_FORM, FLOAT = "hwsearch", "onnxruntime", "other form", "torch float"
+OURS, DIRECT, THEIRS, OTHER_FORM, FLOAT = "hwsearch", "direct", "onnxruntime", "other form", "torch float"
 OUR_CALL, THEIR_CALL, PEAK = "empty call", "onnxruntime's empty call", "VNNI peak"
 
 Times = dict[str, Rounds]
@@ -90,8 +86,8 @@ def main(
         "dense_w4a8_vs_w8a8": dense[Kind(W8A8)] / dense[Kind(W4A8)],
         "dense_w2a8_vs_w8a8": dense[Kind(W8A8)] / dense[Kind(W2A8)],
         "dense_codebook4_vs_uniform4": dense[Kind(W4A8)] / dense[Kind(CODEBOOK)],
-        **{f"geomean_{_id(k)}_vs_w8a8": serial[W8A8_DIRECT] / serial[k] for k in BIT_SERIAL},
-        **{f"geomean_{_id(Kind(p))}_vs_w8a8_any_method": narrow[Kind(W8A8)] / narrow[Kind(p)] for p in NARROW},
+        **{f"geomean_{str(kind.precision).lower()}_vs_w8a8": serial[W8A8_DIRECT] / serial[kind] for kind in BIT_SERIAL},
+        **{f"geomean_{str(p).lower()}_vs_w8a8_any_method": narrow[Kind(W8A8)] / narrow[Kind(p)] for p in NARROW},
         "geomean_codebook4_vs_uniform4": codebook[W4A8_STORED] / codebook[CODEBOOK_STORED],
     }
     print_ratios(ratios)
@@ -103,14 +99,17 @@ def against_peers(networks: Mapping[str, Sequence[LayerSpec]], effort: Effort) -
     """W8A8 against onnxruntime and torch; the ratios by name."""
     peak, peak_operations = ours.vnni_peak()
     calls = {OUR_CALL: ours.empty_call(), THEIR_CALL: peers.empty_call()}
+    methods: dict[LayerSpec, str] = {}
 
     def engines(layer: LayerSpec) -> dict[str, Engine]:
         usual, other_form = peers.int8_engines(layer)
-        own = ours.tuned(effort.tuner, layer, Kind(W8A8)).engine
-        return {OURS: own, THEIRS: usual, OTHER_FORM: other_form, FLOAT: peers.float_engine(layer), PEAK: peak, **calls}
+        own, direct = (ours.tuned(effort.tuner, layer, kind) for kind in (Kind(W8A8), W8A8_DIRECT))
+        methods[layer] = own.variant.method
+        theirs = {THEIRS: usual, OTHER_FORM: other_form, FLOAT: peers.float_engine(layer)}
+        return {OURS: own.engine, DIRECT: direct.engine, **theirs, PEAK: peak, **calls}
 
     times = effort.time(distinct(layer for some in networks.values() for layer in some), engines, "W8A8")
-    shares = {layer: 2 * layer.macs / peak_operations * t[PEAK] / t[OURS] for layer, t in times.items()}
+    shares = {layer: 2 * layer.macs / peak_operations * t[PEAK] / t[DIRECT] for layer, t in times.items()}
     ratios = {
         "vs_onnxruntime_int8": {layer: t[THEIRS] / t[OURS] for layer, t in times.items()},
         "vs_onnxruntime_int8_channels_last": {layer: t[OTHER_FORM] / t[OURS] for layer, t in times.items()},
@@ -125,12 +124,14 @@ def against_peers(networks: Mapping[str, Sequence[LayerSpec]], effort: Effort) -
     usual = ratios["vs_onnxruntime_int8"]
     print_table(
         "W8A8, us; onnxruntime's QLinearConv or MatMulInteger; its other form: channels last, or QLinearMatMul",
-        ["layer", OURS, "GOPS", "of peak", THEIRS, OTHER_FORM, FLOAT, "onnxruntime / hwsearch"],
+        ["layer", "method", OURS, "GOPS", "direct", "of peak", THEIRS, OTHER_FORM, FLOAT, "onnxruntime / hwsearch"],
         (
             [
                 layer.name,
+                methods[layer],
                 microseconds(t[OURS]),
                 f"{2e-9 * layer.macs / np.median(t[OURS]):.0f}",
+                microseconds(t[DIRECT]),
                 f"{np.median(shares[layer]):.0%}",
                 *(microseconds(t[name]) for name in (THEIRS, OTHER_FORM, FLOAT)),
                 with_range(usual[layer]),
@@ -176,11 +177,6 @@ def compare(
         ),
     )
     return {kind: geomean(t[str(kind)] for t in times.values()) for kind in kinds}
-
-
-def _id(kind: Kind) -> str:
-    """Name of a ratio's subject."""
-    return str(kind.precision).lower()
 
 
 if __name__ == "__main__":

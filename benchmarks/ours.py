@@ -41,7 +41,7 @@ class Tuned:
     @property
     def description(self) -> str:
         """The method and the stored width, e.g. ``dot 4-bit``."""
-        return f"{self.variant.method} {self.variant.weight_bits}-bit"
+        return f"{self.variant.method} {self.variant.stored_weight_bits}-bit"
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,24 @@ class Kind:
 
     Attributes:
         precision: Of the layer.
-        method: The only one allowed; None: all.
+        methods: Those allowed; none: all.
         stored_wider: Whether weights may be stored in more bits than they have.
     """
 
     precision: Precision
-    method: str | None = None
+    methods: tuple[str, ...] = ()
     stored_wider: bool = True
 
     def allows(self, variant: Variant) -> bool:
         """Whether it is one of them, given that it computes the precision."""
-        narrow = self.stored_wider or variant.weight_bits == self.precision.weight_bits
-        return narrow and self.method in (None, variant.method)
+        narrow = self.stored_wider or variant.stored_weight_bits == self.precision.weight_bits
+        return narrow and (not self.methods or variant.method in self.methods)
+
+
+W8A8, W4A8, W2A8 = (Precision(bits, 8) for bits in (8, 4, 2))
+NARROW = tuple(Precision(*bits) for bits in ((1, 1), (1, 2), (2, 1), (2, 2)))
+W8A8_DIRECT = Kind(W8A8, ("dot", "depthwise"))
+BIT_SERIAL = tuple(Kind(precision, ("bit_serial",)) for precision in NARROW)
 
 
 def tuned(tuner: Tuner, layer: LayerSpec, kind: Kind) -> Tuned:

@@ -13,9 +13,8 @@ from typing import Annotated
 import numpy as np
 import ours
 import typer
-from kernels import BIT_SERIAL
 from layers import distinct, layers_of, with_kernel
-from ours import Kind
+from ours import BIT_SERIAL, Kind
 from report import microseconds, print_machine, print_ratios, print_table, write_ratios
 from timing import QUICK, Engine, Procedure, geomean, time_together
 

@@ -57,8 +57,8 @@ class MeasuredDevice:
     """Widths of a layer's input."""
     weight_formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("uniform",)
     """Uniform weights, and perhaps codebooks."""
-    leave_out: tuple[Literal["bit_serial", "winograd"], ...] = ()
-    """Kernels not to use; ``winograd`` ones store 64 bits for each weight, whatever its own."""
+    excluded_methods: tuple[Literal["bit_serial", "winograd"], ...] = ()
+    """Kernels not to use. Those of ``winograd`` store 64 bits for each weight, whatever its own."""
     procedure: Procedure = Procedure()
     """How often and how long kernels are timed."""
     search_s: Positive = 5.0
@@ -103,8 +103,8 @@ class MeasuredDevice:
     def tuner(self) -> Tuner:
         """Finds and measures kernels on the machine."""
         folder = Path(self.cache_dir).expanduser() if self.cache_dir else user_cache_path("hwsearch") / "kernels"
-        left_out = frozenset(self.leave_out)
-        return Tuner(self.runner, Cache(folder), self.procedure, self.search_s, self.tiles, left_out)
+        excluded = frozenset(self.excluded_methods)
+        return Tuner(self.runner, Cache(folder), self.procedure, self.search_s, self.tiles, excluded)
 
     def precisions(self, layer: LayerSpec) -> Sequence[Precision]:
         """All pairs of widths in all formats, narrowest first."""

@@ -15,6 +15,8 @@ ROWS = (1, 2, 4)
 BLOCKS = (1, 2, 3, 4, 6, 8, 12)
 TILES = (1, 2, 3, 4)
 """Tiles of a Winograd convolution computed together."""
+FEW_ROWS = 2
+"""Rows of tiles whose transformed activations are soon used."""
 TRANSFORMED_BYTES = 1 << 18
 """Transformed activations that should stay in the L2 cache beside weights."""
 
@@ -86,7 +88,7 @@ def winograd_tilings(shape: Convolution, isa: Isa, *, limit: int) -> list[Winogr
     # a load of a vector takes as long as two of a word for all lanes
     ranked = sorted(tiles, key=lambda tile: ((2 * tile[1] + tile[0]) / (tile[0] * tile[1]), tile[1]))[:limit]
     row_bytes = width * IN * IN * shape.image.stored_channels * 2
-    rows = {min(max(1, count), height) for count in (2, TRANSFORMED_BYTES // row_bytes)}
+    rows = {min(count, height) for count in (FEW_ROWS, max(1, TRANSFORMED_BYTES // row_bytes))}
     return [WinogradTiling(count, *tile) for tile, count in product(ranked, sorted(rows))]
 
 

@@ -56,7 +56,7 @@ class Tuner:
         procedure: How the kernels found are measured.
         budget_s: Seconds of search per kernel.
         tiles: Tiles to choose from for bytes; packed weights try the best few.
-        left_out: Methods of variants that are not used.
+        excluded_methods: Methods of variants that are not used.
         progress: Called with (variants done, all of them) for each shape.
     """
 
@@ -65,7 +65,7 @@ class Tuner:
     procedure: Procedure
     budget_s: float
     tiles: int
-    left_out: frozenset[str] = frozenset()
+    excluded_methods: frozenset[str] = frozenset()
     progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
 
     def tune(
@@ -78,7 +78,9 @@ class Tuner:
             epilogue: Of the layer.
             precisions: Leave out variants that compute none of these.
         """
-        every = [variant for variant in variants(shape, epilogue, self.isa) if variant.method not in self.left_out]
+        every = [
+            variant for variant in variants(shape, epilogue, self.isa) if variant.method not in self.excluded_methods
+        ]
         if precisions is not None:
             every = [variant for variant in every if any(map(variant.computes, precisions))]
         found = self._cached(every, shape, epilogue)

@@ -21,6 +21,7 @@ from cost_models.tvm.kernels import (
 )
 from cost_models.tvm.kernels import Output as StoredOutput
 from cost_models.tvm.kernels import Residual as StoredResidual
+from cost_models.tvm.kernels.ir import SCRATCH
 from cost_models.tvm.program import Call, Program
 from cost_models.tvm.variants import LayerKernel, Pack, packed
 from hwsearch.lowering.integer_network import (
@@ -38,9 +39,6 @@ from hwsearch.lowering.integer_network import (
     Tensor,
 )
 from hwsearch.lowering.window import Window
-
-SCRATCH = "scratch"
-"""Name of the pointer to memory that a kernel needs while it runs."""
 
 Choose = Callable[[kernels.Convolution, Epilogue, Precision], LayerKernel]
 """Picks the kernel that computes a layer's shape and precision exactly."""

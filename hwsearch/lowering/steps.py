@@ -1,7 +1,7 @@
 """The operations of an integer network as compiled functions that the host calls one after the other.
 
-Weights take a byte each and activations, too, whatever their bits: which functions there are depends on the network
-alone. Each works on several images per call.
+Kernels take weights and activations of any bits, as bytes or transformed ones: which functions there are depends on the
+network alone. Each works on several images per call.
 """
 
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
@@ -20,6 +20,7 @@ from cost_models import Precision
 from cost_models.tvm.cache import Cache
 from cost_models.tvm.integer import Requantization
 from cost_models.tvm.kernels import Convolution, Epilogue
+from cost_models.tvm.kernels.ir import SCRATCH
 from cost_models.tvm.library import load_kernels
 from cost_models.tvm.program import Call, Kernel
 from cost_models.tvm.runner import LocalRunner
@@ -27,7 +28,7 @@ from cost_models.tvm.tuner import isa_of
 from cost_models.tvm.untuned import untuned
 from cost_models.tvm.variants import BYTE, LayerKernel, packed
 from hwsearch.lowering.integer_network import IntegerNetwork
-from hwsearch.lowering.program import SCRATCH, Choose, Translation
+from hwsearch.lowering.program import Choose, Translation
 from hwsearch.lowering.reference import pixels
 
 CALL_BYTES = 1 << 19
@@ -119,7 +120,7 @@ class CompiledSteps:
     Attributes:
         images: Per call.
         sources: Of each step the steps that write what it reads.
-        size_bytes: Of what each step writes.
+        size_bytes: Of what each step writes for others.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class CompiledSteps:
         runner = LocalRunner.host()
         self._requantization = requantization
         self._isa = isa_of(runner.target)
-        self._choose = _byte_kernels(untuned(runner.target, store_least=False))
+        self._choose = _byte_kernels(untuned(runner.target, prefer="fast"))
         self._packed: dict[Hashable, dict[str, NDArray[Any]]] = {}
         self._shared: dict[bytes, Any] = {}
         largest = max(tensor.image.size_bytes for tensor in example.tensors.values())

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from cost_models.tvm.kernels.epilogue import Epilogue
-from cost_models.tvm.kernels.ir import Expr, Kernel, int32, intrinsic, loop, ramp, register, splat, store
+from cost_models.tvm.kernels.ir import SCRATCH, Expr, Kernel, int32, intrinsic, loop, ramp, register, splat, store
 from cost_models.tvm.kernels.isa import Isa
 from cost_models.tvm.kernels.planes import WORD, Planes
 from cost_models.tvm.kernels.shape import Convolution
@@ -131,7 +131,7 @@ class BitSerialKernel:
         return [
             ("input", "uint8", self.shape.image.size_bytes),
             ("weights", "int32", self._blocks.count * self._block_vectors * self.isa.lanes),
-            ("scratch", "int32", self._window_sums + windows),
+            (SCRATCH, "int32", self._window_sums + windows),
             *self.epilogue.pointers(),
         ]
 

@@ -15,6 +15,9 @@ from tvm.tirx import Shuffle
 
 INT32 = 2**32
 
+SCRATCH = "scratch"
+"""Name of a pointer to memory that a kernel needs while it runs."""
+
 Expr = Any
 """A TVM expression, scalar or vector."""
 

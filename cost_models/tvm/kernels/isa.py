@@ -1,4 +1,4 @@
-"""Dot products of four bytes and table look-ups, for each instruction set."""
+"""Dot products of four bytes or two int16, and table look-ups, for each instruction set."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -33,7 +33,7 @@ class Isa:
     @property
     def multiplies_pairs(self) -> bool:
         """Whether products of int16 take no more than twice the time of those of bytes."""
-        return self.name in ("avx512_vbmi", "avx512_vnni", "avx2")
+        return self.name not in ("i8mm", "dotprod")
 
     @property
     def activation_offset(self) -> int:
@@ -60,7 +60,7 @@ class Isa:
             name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
             return intrinsic(self.int32, name, accumulator, bits(s8, signed), bits(s8, weights))
         if self.name == "avx2":
-            return self._multiply_pairs(accumulator, activations, weights)
+            return self._dot_by_pairs(accumulator, activations, weights)
         for byte in range(4):
             shift = splat(int32(24 - 8 * byte), self.lanes)
             value = (activations >> splat(int32(8 * byte), self.lanes)) & splat(int32(0xFF), self.lanes)
@@ -87,7 +87,7 @@ class Isa:
             accumulator = wrapped("add", accumulator, (a >> half) * (w >> half), self.lanes)
         return accumulator
 
-    def _multiply_pairs(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
+    def _dot_by_pairs(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
         """Through ``vpmaddwd``, whose 16-bit operands cannot saturate, unlike ``vpmaddubsw``."""
         i16 = f"int16x{2 * self.lanes}"
         low, byte = splat(int32(0x00FF00FF), self.lanes), splat(T.int16(8), 2 * self.lanes)

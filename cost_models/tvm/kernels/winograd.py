@@ -24,7 +24,20 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from cost_models.tvm.kernels.epilogue import Epilogue
-from cost_models.tvm.kernels.ir import Expr, Kernel, bits, cast, int32, loop, ramp, register, splat, store, wrapped
+from cost_models.tvm.kernels.ir import (
+    SCRATCH,
+    Expr,
+    Kernel,
+    bits,
+    cast,
+    int32,
+    loop,
+    ramp,
+    register,
+    splat,
+    store,
+    wrapped,
+)
 from cost_models.tvm.kernels.isa import Isa
 from cost_models.tvm.kernels.shape import Convolution
 from cost_models.tvm.kernels.span import Span, tiles
@@ -35,7 +48,7 @@ OUT, IN = 4, 6
 """Outputs of a tile, and inputs under it, in each direction."""
 
 G = np.array([(6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 12)])
-"""Transforms weights. Its last row is half of 24, and the last column of ``A`` twice 1, to stay within int16."""
+"""Transforms weights. Its last row is half of 24, and the last column of ``A'`` twice 1, to stay within int16."""
 
 OFFSET = 128
 """Taken off each activation, so that sums have either sign and the least magnitude."""
@@ -47,9 +60,10 @@ STORED_BITS = 16 * IN * IN // 9
 
 INVERSE_OF_9 = pow(9, -1, 2**32)
 SHIFT = 6
-LARGEST = 2 ** (31 - SHIFT)
-"""Sums must be smaller than this."""
-LARGEST_WEIGHT = 128
+SUM_LIMIT = 2 ** (31 - SHIFT)
+"""What sums stay below in magnitude: shifted so far up, they still have their sign."""
+MOST_CHANNELS = (SUM_LIMIT - 1) // (9 * 128 * OFFSET)
+"""Input channels whose sum of nine products each, of -128 by -128, stays below."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,12 @@ class WinogradKernel:
     """A 3x3 convolution compiled for one instruction set and tiling.
 
     Parameters of the function: input, weights, scratch, then those of the epilogue.
+
+    Attributes:
+        shape: Ungrouped, 3x3, of stride 1.
+        epilogue: What is done with the sums.
+        isa: Whose vectors are used.
+        tiling: Knobs.
     """
 
     shape: Convolution
@@ -84,9 +104,14 @@ class WinogradKernel:
         if (shape.kernel, shape.stride, shape.dilation, shape.groups) != ((3, 3), (1, 1), (1, 1), 1):
             raise ValueError(f"The Winograd kernel computes ungrouped 3x3 convolutions of stride 1, not {shape}.")
         if any(size % OUT for size in shape.out_size):
-            raise ValueError(f"The Winograd kernel computes tiles of 4x4 outputs, which do not fill {shape.out_size}.")
-        if shape.macs_per_output * LARGEST_WEIGHT * OFFSET >= LARGEST:
-            raise ValueError(f"Sums over {shape.macs_per_output} products may exceed {LARGEST} in magnitude.")
+            raise ValueError(
+                f"The Winograd kernel computes outputs whose sides are multiples of 4, not {shape.out_size}."
+            )
+        if shape.image.channels > MOST_CHANNELS:
+            raise ValueError(
+                f"The Winograd kernel's sums are exact for at most {MOST_CHANNELS} input channels, "
+                f"not {shape.image.channels}."
+            )
 
     @property
     def _words(self) -> int:
@@ -129,7 +154,7 @@ class WinogradKernel:
         return [
             ("input", "uint8", self.shape.image.size_bytes),
             ("weights", "int32", self._blocks.count * self._block_vectors * self.isa.lanes),
-            ("scratch", "int32", self._transformed + halves),
+            (SCRATCH, "int32", self._transformed + halves),
             *self.epilogue.pointers(),
         ]
 
@@ -194,7 +219,7 @@ class _Body:
         return (first + tile // columns) * OUT, tile % columns * OUT
 
     def _transform(self, batch: Expr, first: Expr, tile: Expr) -> None:
-        """Activations under a tile, as int16 ``[IN, IN, C]``."""
+        """Transformed activations under a tile, int16 ``[IN, IN, C]``."""
         image, (top, left) = self.kernel.shape.image, self.kernel.shape.padding
         y, x = self._place(first, tile)
         start = pixel(image, batch, y - top, x - left)
@@ -231,14 +256,14 @@ class _Body:
         for total in sums.values():
             store(total, splat(int32(0), lanes), 0, lanes)
         weights_row = block * kernel._block_vectors + i * words * IN * blocks
-        first = ((tile * IN + i) * IN) * words
+        activations_row = ((tile * IN + i) * IN) * words
 
         def pair(word: Expr) -> None:
             for j in range(IN):
                 start = weights_row + (word * IN + j) * blocks
                 weights = [self._weights[ramp((start + b) * lanes, lanes)] for b in range(blocks)]
                 for t in range(count):
-                    activations = splat(self._scratch[first + (t * IN * IN + j) * words + word], lanes)
+                    activations = splat(self._scratch[activations_row + (t * IN * IN + j) * words + word], lanes)
                     for b in range(blocks):
                         total = sums[t, b, j]
                         store(total, kernel.isa.dot_pairs(total[ramp(0, lanes)], activations, weights[b]), 0, lanes)
