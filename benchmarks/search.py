@@ -10,7 +10,7 @@ scored, without labels; what they cost is printed in candidates.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -28,15 +28,16 @@ from hwsearch.judging import SplitJudge
 from hwsearch.pareto import hypervolume
 from hwsearch.progress import track
 from hwsearch.search import (
+    Chain,
     Constraint,
+    Hopeless,
     Judgement,
     canonical,
     judged_configs,
+    never,
     search_precisions,
     trials_table,
 )
-from hwsearch.search.chain import Chain
-from hwsearch.search.racing import never
 from hwsearch.sensitivity import Quantized, kl_divergence, output_change
 
 PARTS = ("digits", "resnet20_latency", "resnet20_size", "widths")
@@ -129,7 +130,7 @@ def resnet20(cost: str, seeds: Sequence[int], samplers: Sequence[str], cifar10: 
     problem = judged.problem(["top1", cost])
     known: dict[Any, Judgement] = {}
 
-    def judge(config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+    def judge(config: BitConfig, hopeless: Hopeless) -> Judgement:
         key = canonical(config)
         known[key] = known.get(key) or judged.judge(config, never)
         return known[key]
