@@ -170,6 +170,31 @@ class Again:
         return next((config for key, config in self.configs.items() if key not in judged), None)
 
 
+class Remembering:
+    """An engine that runs each candidate once: the race is judged by what it takes, not by how long."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[tuple[Key, Batch], torch.Tensor] = {}
+
+    def configure(self, config: BitConfig) -> None:
+        """Set every layer's precision."""
+        self._config = config
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of any inputs."""
+        self._engine.configure(self._config)
+        return self._engine(x)
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Logits of a batch."""
+        key = canonical(self._config), batch
+        if key not in self._known:
+            self._engine.configure(self._config)
+            self._known[key] = self._engine.logits(batch)
+        return self._known[key]
+
+
 @dataclass(frozen=True)
 class Race:
     """What judging the same candidates took: images, and the front's hypervolume."""
@@ -183,7 +208,7 @@ def race(task: Task, trials: int, seed: int) -> tuple[Race, Race]:
     device = hwsearch.load_device(DEVICE)
     space = hwsearch.build_space(task.network.layers, device)
     price = hwsearch.pricing(hwsearch.cost_table(task.network.layers, device), task.network.spec, device)
-    engine = task.integer(MIB)
+    engine = Remembering(task.integer(MIB))
     parts = [task.batches(part) for part in growing_parts(task.labels, seed)]
     rules = composed().racing
     assert rules

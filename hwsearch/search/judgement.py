@@ -17,7 +17,7 @@ class Judgement:
     Attributes:
         measures: ``top1`` in percent, and what else is an objective: ``kl`` in nats, ``agreement`` in percent.
         n: Images that it was judged on.
-        dropped: Whether judging ended early because the candidate could not be on the front.
+        dropped: Whether judging ended early because the candidate was hopeless.
     """
 
     measures: Mapping[str, float]
@@ -26,7 +26,7 @@ class Judgement:
 
 
 Hopeless: TypeAlias = Callable[[Mapping[str, float]], bool]
-"""Whether a candidate whose measures are at best these could not be on the front."""
+"""Whether a candidate whose measures are at best these need not be judged further."""
 
 
 def never(best: Mapping[str, float]) -> bool:
