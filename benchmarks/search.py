@@ -5,8 +5,8 @@
 Parts: ``digits`` (19,683 candidates, all judged; ``--table`` keeps that), ``resnet20_latency`` and ``resnet20_size``
 (100 candidates of the default against 400 of the others), ``widths`` (weights of 4 and of 3 bits on average, against
 uniform ones). The last three need ``--cifar10``, a folder with resnet20.pth and the images. ``--quick`` is ``digits``
-of two widths (512 candidates), with one seed and the samplers that are quick to ask. Sensitivities are measured on calibration images, which are never
-scored, without labels; what they cost is printed in candidates.
+of two widths (512 candidates), with one seed and the samplers that are quick to ask. Sensitivities are measured on
+calibration images, which are never scored, without labels; what they cost is printed in candidates.
 """
 
 import json
