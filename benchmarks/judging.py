@@ -73,7 +73,7 @@ class Size:
     trials: int = 100
 
 
-QUICK = Size(images=500, swept_images=56, rounds=1, trials=25)
+QUICK = Size(images=500, swept_images=250, rounds=1, trials=25)
 
 
 @dataclass(frozen=True)
