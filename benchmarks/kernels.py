@@ -17,6 +17,7 @@ import peers
 import torch
 import typer
 from layers import DENSE, NETWORKS, distinct, identifier, layers_of, with_kernel
+from ours import BIT_SERIAL, NARROW, W2A8, W4A8, W8A8, W8A8_DIRECT, Kind
 from report import microseconds, print_machine, print_ratios, print_table, write_ratios
 from timing import QUICK, Engine, Procedure, Rounds, geomean, time_together, with_range
 
@@ -24,14 +25,13 @@ from cost_models import LayerSpec, Precision
 from cost_models.tvm.tuner import Tuner
 from hwsearch.progress import track
 
-W8A8, W4A8, W2A8 = (Precision(bits, 8) for bits in (8, 4, 2))
 CODEBOOK = Precision(4, 8, "codebook")
-BIT_SERIAL = tuple(Precision(*bits) for bits in ((1, 1), (1, 2), (2, 1), (2, 2)))
+W4A8_STORED, CODEBOOK_STORED = (Kind(precision, stored_wider=False) for precision in (W4A8, CODEBOOK))
 
 PEAK_CHANNELS = 64
-"""The share of the VNNI peak is judged on 3x3 convolutions of so many channels and more."""
+"""The share of the VNNI peak is judged on direct 3x3 convolutions of so many channels and more."""
 
-OURS, THEIRS, OTHER_FORM, FLOAT = "hwsearch", "onnxruntime", "other form", "torch float"
+OURS, DIRECT, THEIRS, OTHER_FORM, FLOAT = "hwsearch", "direct", "onnxruntime", "other form", "torch float"
 OUR_CALL, THEIR_CALL, PEAK = "empty call", "onnxruntime's empty call", "VNNI peak"
 
 Times = dict[str, Rounds]
@@ -73,16 +73,22 @@ def main(
     coded = [layer for layer in residual if layer.op == "conv2d" and layer.in_channels % 4 == 0]
     with torch.inference_mode():
         ratios = against_peers(networks, effort)
-        dense = compare("Packed weights", networks["dense"][:1], (W8A8, W4A8, W2A8, CODEBOOK), effort)
-        serial = compare("Bit-serial", with_kernel(networks["ResNet-18"], 3), (W8A8, *BIT_SERIAL), effort)
+        dense = compare(
+            "Packed weights", networks["dense"][:1], [Kind(p) for p in (W8A8, W4A8, W2A8, CODEBOOK)], effort
+        )
+        serial = compare("Bit-serial", with_kernel(networks["ResNet-18"], 3), [W8A8_DIRECT, *BIT_SERIAL], effort)
+        narrow = compare(
+            "Narrow, any method", with_kernel(networks["ResNet-18"], 3), list(map(Kind, (W8A8, *NARROW))), effort
+        )
         # the fastest kernel may store both in bytes
-        codebook = compare("Codebook", coded, (W4A8, CODEBOOK), effort, stored_wider=False)
+        codebook = compare("Codebook", coded, [W4A8_STORED, CODEBOOK_STORED], effort)
     ratios |= {
-        "dense_w4a8_vs_w8a8": dense[W8A8] / dense[W4A8],
-        "dense_w2a8_vs_w8a8": dense[W8A8] / dense[W2A8],
-        "dense_codebook4_vs_uniform4": dense[W4A8] / dense[CODEBOOK],
-        **{f"geomean_{str(p).lower()}_vs_w8a8": serial[W8A8] / serial[p] for p in BIT_SERIAL},
-        "geomean_codebook4_vs_uniform4": codebook[W4A8] / codebook[CODEBOOK],
+        "dense_w4a8_vs_w8a8": dense[Kind(W8A8)] / dense[Kind(W4A8)],
+        "dense_w2a8_vs_w8a8": dense[Kind(W8A8)] / dense[Kind(W2A8)],
+        "dense_codebook4_vs_uniform4": dense[Kind(W4A8)] / dense[Kind(CODEBOOK)],
+        **{f"geomean_{str(kind.precision).lower()}_vs_w8a8": serial[W8A8_DIRECT] / serial[kind] for kind in BIT_SERIAL},
+        **{f"geomean_{str(p).lower()}_vs_w8a8_any_method": narrow[Kind(W8A8)] / narrow[Kind(p)] for p in NARROW},
+        "geomean_codebook4_vs_uniform4": codebook[W4A8_STORED] / codebook[CODEBOOK_STORED],
     }
     print_ratios(ratios)
     if out:
@@ -93,14 +99,17 @@ def against_peers(networks: Mapping[str, Sequence[LayerSpec]], effort: Effort) -
     """W8A8 against onnxruntime and torch; the ratios by name."""
     peak, peak_operations = ours.vnni_peak()
     calls = {OUR_CALL: ours.empty_call(), THEIR_CALL: peers.empty_call()}
+    methods: dict[LayerSpec, str] = {}
 
     def engines(layer: LayerSpec) -> dict[str, Engine]:
         usual, other_form = peers.int8_engines(layer)
-        own = ours.tuned(effort.tuner, layer, W8A8).engine
-        return {OURS: own, THEIRS: usual, OTHER_FORM: other_form, FLOAT: peers.float_engine(layer), PEAK: peak, **calls}
+        own, direct = (ours.tuned(effort.tuner, layer, kind) for kind in (Kind(W8A8), W8A8_DIRECT))
+        methods[layer] = own.variant.method
+        theirs = {THEIRS: usual, OTHER_FORM: other_form, FLOAT: peers.float_engine(layer)}
+        return {OURS: own.engine, DIRECT: direct.engine, **theirs, PEAK: peak, **calls}
 
     times = effort.time(distinct(layer for some in networks.values() for layer in some), engines, "W8A8")
-    shares = {layer: 2 * layer.macs / peak_operations * t[PEAK] / t[OURS] for layer, t in times.items()}
+    shares = {layer: 2 * layer.macs / peak_operations * t[PEAK] / t[DIRECT] for layer, t in times.items()}
     ratios = {
         "vs_onnxruntime_int8": {layer: t[THEIRS] / t[OURS] for layer, t in times.items()},
         "vs_onnxruntime_int8_channels_last": {layer: t[OTHER_FORM] / t[OURS] for layer, t in times.items()},
@@ -115,12 +124,14 @@ def against_peers(networks: Mapping[str, Sequence[LayerSpec]], effort: Effort) -
     usual = ratios["vs_onnxruntime_int8"]
     print_table(
         "W8A8, us; onnxruntime's QLinearConv or MatMulInteger; its other form: channels last, or QLinearMatMul",
-        ["layer", OURS, "GOPS", "of peak", THEIRS, OTHER_FORM, FLOAT, "onnxruntime / hwsearch"],
+        ["layer", "method", OURS, "GOPS", "direct", "of peak", THEIRS, OTHER_FORM, FLOAT, "onnxruntime / hwsearch"],
         (
             [
                 layer.name,
+                methods[layer],
                 microseconds(t[OURS]),
                 f"{2e-9 * layer.macs / np.median(t[OURS]):.0f}",
+                microseconds(t[DIRECT]),
                 f"{np.median(shares[layer]):.0%}",
                 *(microseconds(t[name]) for name in (THEIRS, OTHER_FORM, FLOAT)),
                 with_range(usual[layer]),
@@ -145,29 +156,27 @@ def against_peers(networks: Mapping[str, Sequence[LayerSpec]], effort: Effort) -
 def compare(
     title: str,
     layers: Sequence[LayerSpec],
-    precisions: Sequence[Precision],
+    kinds: Sequence[Kind],
     effort: Effort,
-    *,
-    stored_wider: bool = True,
-) -> dict[Precision, Rounds]:
-    """Time layers at several precisions; the geometric mean of the seconds of each."""
-    variants: dict[tuple[LayerSpec, Precision], str] = {}
+) -> dict[Kind, Rounds]:
+    """Time layers as several kinds of kernel compute them; the geometric mean of the seconds of each."""
+    variants: dict[tuple[LayerSpec, Kind], str] = {}
 
     def engines(layer: LayerSpec) -> dict[str, Engine]:
-        kernels = {p: ours.tuned(effort.tuner, layer, p, stored_wider=stored_wider) for p in precisions}
-        variants.update({(layer, precision): kernel.description for precision, kernel in kernels.items()})
-        return {str(precision): kernel.engine for precision, kernel in kernels.items()}
+        kernels = {kind: ours.tuned(effort.tuner, layer, kind) for kind in kinds}
+        variants.update({(layer, kind): kernel.description for kind, kernel in kernels.items()})
+        return {str(kind): kernel.engine for kind, kernel in kernels.items()}
 
     times = effort.time(layers, engines, title)
     print_table(
         f"{title}, us",
-        ["layer", *map(str, precisions)],
+        ["layer", *(str(kind.precision) for kind in kinds)],
         (
-            [layer.name, *(f"{variants[layer, p]} {microseconds(t[str(p)])}" for p in precisions)]
+            [layer.name, *(f"{variants[layer, kind]} {microseconds(t[str(kind)])}" for kind in kinds)]
             for layer, t in times.items()
         ),
     )
-    return {p: geomean(t[str(p)] for t in times.values()) for p in precisions}
+    return {kind: geomean(t[str(kind)] for t in times.values()) for kind in kinds}
 
 
 if __name__ == "__main__":

@@ -41,20 +41,40 @@ class Tuned:
     @property
     def description(self) -> str:
         """The method and the stored width, e.g. ``dot 4-bit``."""
-        return f"{self.variant.method} {self.variant.weight_bits}-bit"
+        return f"{self.variant.method} {self.variant.stored_weight_bits}-bit"
 
 
-def tuned(tuner: Tuner, layer: LayerSpec, precision: Precision, *, stored_wider: bool = True) -> Tuned:
-    """The fastest of all kernels that compute a layer exactly.
+@dataclass(frozen=True)
+class Kind:
+    """Which kernels may compute a layer.
 
-    Args:
-        tuner: Finds it.
-        layer: Shape.
+    Attributes:
         precision: Of the layer.
-        stored_wider: Whether it may store the weights in more bits than they have.
+        methods: Those allowed; none: all.
+        stored_wider: Whether weights may be stored in more bits than they have.
     """
+
+    precision: Precision
+    methods: tuple[str, ...] = ()
+    stored_wider: bool = True
+
+    def allows(self, variant: Variant) -> bool:
+        """Whether it is one of them, given that it computes the precision."""
+        narrow = self.stored_wider or variant.stored_weight_bits == self.precision.weight_bits
+        return narrow and (not self.methods or variant.method in self.methods)
+
+
+W8A8, W4A8, W2A8 = (Precision(bits, 8) for bits in (8, 4, 2))
+NARROW = tuple(Precision(*bits) for bits in ((1, 1), (1, 2), (2, 1), (2, 2)))
+W8A8_DIRECT = Kind(W8A8, ("dot", "depthwise"))
+BIT_SERIAL = tuple(Kind(precision, ("bit_serial",)) for precision in NARROW)
+
+
+def tuned(tuner: Tuner, layer: LayerSpec, kind: Kind) -> Tuned:
+    """The fastest of the kernels that compute a layer exactly."""
+    precision = kind.precision
     timed = tuner.tune(*convolution(layer, 1, "float32"), [precision])
-    allowed = {v: t for v, t in timed.items() if stored_wider or v.weight_bits == precision.weight_bits}
+    allowed = {v: t for v, t in timed.items() if kind.allows(v)}
     variant = fastest_of(allowed, precision)
     kernel = timed[variant].kernel
     return Tuned(variant, call(kernel.build("kernel"), arguments(kernel)))

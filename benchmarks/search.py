@@ -5,12 +5,12 @@
 Parts: ``digits`` (19,683 candidates, all judged; ``--table`` keeps that), ``resnet20_latency`` and ``resnet20_size``
 (100 candidates of the default against 400 of the others), ``widths`` (weights of 4 and of 3 bits on average, against
 uniform ones). The last three need ``--cifar10``, a folder with resnet20.pth and the images. ``--quick`` is ``digits``
-with one seed and the samplers that are quick to ask. Sensitivities are measured on calibration images, which are never
-scored, without labels; what they cost is printed in candidates.
+of two widths (512 candidates), with one seed and the samplers that are quick to ask. Sensitivities are measured on
+calibration images, which are never scored, without labels; what they cost is printed in candidates.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -28,15 +28,16 @@ from hwsearch.judging import SplitJudge
 from hwsearch.pareto import hypervolume
 from hwsearch.progress import track
 from hwsearch.search import (
+    Chain,
     Constraint,
+    Hopeless,
     Judgement,
     canonical,
     judged_configs,
+    never,
     search_precisions,
     trials_table,
 )
-from hwsearch.search.chain import Chain
-from hwsearch.search.racing import never
 from hwsearch.sensitivity import Quantized, kl_divergence, output_change
 
 PARTS = ("digits", "resnet20_latency", "resnet20_size", "widths")
@@ -44,6 +45,7 @@ SAMPLERS = ("chain", "tpe", "nsga2", "gp", "random")
 NATIVE = (2, 4, 8)
 """Bit Fusion's own widths, of weights and activations alike."""
 DIGITS_BUDGETS = (20, 50, 100, 200)
+QUICK_NATIVE, QUICK_BUDGETS = NATIVE[:2], DIGITS_BUDGETS[:2]
 RESNET20_BUDGETS = {"chain": 100, "tpe": 400, "nsga2": 400, "random": 400}
 RESNET20_IMAGES = 2000
 
@@ -61,10 +63,12 @@ CIFAR10 = Path("../shared/data/cifar10")
 Figures = dict[str, float]
 
 
-def digits(seeds: Sequence[int], samplers: Sequence[str], table: Path | None) -> Figures:
+def digits(
+    seeds: Sequence[int], samplers: Sequence[str], widths: Sequence[int], budgets: Sequence[int], table: Path | None
+) -> Figures:
     """Share of the exhaustive front's hypervolume that a search finds."""
-    native = tuple(Precision(bits, bits) for bits in NATIVE)
-    judged = Judged(composed("engine=torch", "data.batch_size=500"), 10**9, native)
+    choices = tuple(Precision(bits, bits) for bits in widths)
+    judged = Judged(composed("engine=torch", "data.batch_size=500"), 10**9, choices)
     problem = judged.problem(["top1", "latency_s"])
     every = exhaustive(judged, table)
     costs = pd.DataFrame([problem.price(dict(key)) for key in every])
@@ -73,12 +77,12 @@ def digits(seeds: Sequence[int], samplers: Sequence[str], table: Path | None) ->
         problem, judge=lambda config, hopeless: Judgement({"top1": every[canonical(config)]}, judged.judge.n)
     )
     shares = {
-        sampler: np.array([list(search(looked_up, sampler, DIGITS_BUDGETS, seed).values()) for seed in seeds]) / best
+        sampler: np.array([list(search(looked_up, sampler, budgets, seed).values()) for seed in seeds]) / best
         for sampler in samplers
     }
-    print_shares(f"digits: share of the hypervolume of all {len(every):,} candidates", DIGITS_BUDGETS, shares)
+    print_shares(f"digits: share of the hypervolume of all {len(every):,} candidates", budgets, shares)
     CONSOLE.print(f"Sensitivities cost as much as {judged.sensitivity_evaluations:.1f} candidates.")
-    return {f"digits_{sampler}_{DIGITS_BUDGETS[-1]}": median(found[:, -1]) for sampler, found in shares.items()} | {
+    return {f"digits_{sampler}_{budgets[-1]}": median(found[:, -1]) for sampler, found in shares.items()} | {
         "digits_seeds_above_99": float((shares["chain"][:, -1] >= 0.99).mean()) if "chain" in shares else 0.0
     }
 
@@ -129,7 +133,7 @@ def resnet20(cost: str, seeds: Sequence[int], samplers: Sequence[str], cifar10: 
     problem = judged.problem(["top1", cost])
     known: dict[Any, Judgement] = {}
 
-    def judge(config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+    def judge(config: BitConfig, hopeless: Hopeless) -> Judgement:
         key = canonical(config)
         known[key] = known.get(key) or judged.judge(config, never)
         return known[key]
@@ -224,7 +228,7 @@ def mixed_widths(judged: Judged, engine: FakeQuantNetwork, seed: int) -> dict[in
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="The digits with one seed.")] = False,
+    quick: Annotated[bool, typer.Option(help="The digits with two widths and one seed.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
     part: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PARTS)}; default: digits.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Default: 0 to 4.")] = None,
@@ -240,7 +244,8 @@ def main(
     figures: Figures = {}
     for name in part or PARTS[:1]:
         if name == "digits":
-            figures |= digits(seeds, samplers, table)
+            widths_and_budgets = (QUICK_NATIVE, QUICK_BUDGETS) if quick else (NATIVE, DIGITS_BUDGETS)
+            figures |= digits(seeds, samplers, *widths_and_budgets, table)
         elif name == "widths":
             figures |= widths(seeds, cifar10)
         else:

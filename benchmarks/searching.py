@@ -21,8 +21,7 @@ from hwsearch.graph import shared_inputs
 from hwsearch.judging import SplitJudge, choose_engine
 from hwsearch.pareto import hypervolume, reference_point
 from hwsearch.quantize import ActivationRanges, LayerDatabase
-from hwsearch.search import Group, Judge, SearchSpace, build_space, search_precisions, trials_table
-from hwsearch.search.racing import never
+from hwsearch.search import Group, Judge, SearchSpace, build_space, never, search_precisions, trials_table
 
 
 def composed(*overrides: str) -> SearchConfig:

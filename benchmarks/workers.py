@@ -28,7 +28,7 @@ from timing import Rounds
 from cost_models import BitConfig, LayerSpec, NetworkSpec, load_device
 from hwsearch.cli.proposing import build_proposer, build_sampler
 from hwsearch.costs import cost_table, pricing
-from hwsearch.search import Judgement, build_space, open_locks, open_storage, search_precisions
+from hwsearch.search import Hopeless, Judgement, build_space, open_locks, open_storage, search_precisions
 from hwsearch.search.encoding import config_of, distributions, encode
 from hwsearch.search.loop import search_definition
 from hwsearch.search.study import open_study
@@ -105,7 +105,7 @@ def worker(judge_s: float, barrier: Any, orders: Any) -> None:
     """Run the searches that it is told to, each when all the others do."""
     searched, busy = Searched(20), work(judge_s)
 
-    def judge(config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+    def judge(config: BitConfig, hopeless: Hopeless) -> Judgement:
         busy()
         return Judgement({"top1": searched.top1(config)}, n=2000)
 
@@ -126,7 +126,7 @@ def shared_and_independent(workers: int, trials: int, rounds: int, judge_s: floa
     searched = Searched(20)
     uniforms = len(searched.space.uniforms())
 
-    def judge(config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+    def judge(config: BitConfig, hopeless: Hopeless) -> Judgement:
         return Judgement({"top1": searched.top1(config)}, n=2000)
 
     rates: dict[str, list[float]] = {"shared": [], "independent": []}
@@ -171,7 +171,7 @@ def asking(asks: int, folder: Path) -> Rounds:
     times: list[float] = []
     judged = time.perf_counter()
 
-    def judge(config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+    def judge(config: BitConfig, hopeless: Hopeless) -> Judgement:
         nonlocal judged
         times.append(time.perf_counter() - judged)
         top1 = searched.top1(config)

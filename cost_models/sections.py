@@ -157,7 +157,10 @@ class Power(Sourced):
 
 @dataclass(frozen=True, kw_only=True, config=DEVICE_FILE)
 class Conversion(Sourced):
-    """Tensors that several layers read at different widths: written at the widest, converted to each other one."""
+    """Tensors that several layers read at different widths: written at the widest, converted to each other one.
+
+    Where a file leaves it out, conversions are free, or a part of ``overhead.between_layers_s``.
+    """
 
     values_per_s: Positive
     """Values converted per second."""

@@ -85,7 +85,7 @@ def progress_figure(
     figure, (ax,) = _panels(1, height=4.2)
     ax.step(progress["judged"], progress["hypervolume"], where="post", color=BLUE, lw=1.6, label="search split")
     ax.set_xlabel("judged candidates")
-    ax.set_ylabel("hypervolume / 1")
+    ax.set_ylabel("hypervolume of the front (share)")
     _title_and_legend(figure, ax, title, columns=1)
     used = {name: reference_point[name] for name in objectives}
     _caption(figure, [f"Share of the box between the ideal and the reference point: {in_words(used)}."])

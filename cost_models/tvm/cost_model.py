@@ -57,6 +57,8 @@ class MeasuredDevice:
     """Widths of a layer's input."""
     weight_formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("uniform",)
     """Uniform weights, and perhaps codebooks."""
+    excluded_methods: tuple[Literal["bit_serial", "winograd"], ...] = ()
+    """Kernels not to use. Those of ``winograd`` store 64 bits for each weight, whatever its own."""
     procedure: Procedure = Procedure()
     """How often and how long kernels are timed."""
     search_s: Positive = 5.0
@@ -101,7 +103,8 @@ class MeasuredDevice:
     def tuner(self) -> Tuner:
         """Finds and measures kernels on the machine."""
         folder = Path(self.cache_dir).expanduser() if self.cache_dir else user_cache_path("hwsearch") / "kernels"
-        return Tuner(self.runner, Cache(folder), self.procedure, self.search_s, self.tiles)
+        excluded = frozenset(self.excluded_methods)
+        return Tuner(self.runner, Cache(folder), self.procedure, self.search_s, self.tiles, excluded)
 
     def precisions(self, layer: LayerSpec) -> Sequence[Precision]:
         """All pairs of widths in all formats, narrowest first."""
@@ -119,7 +122,7 @@ class MeasuredDevice:
         best = fastest_of(timed, precision)
         computed_as = best.computed_as if best.computed_as != precision else None
         cost = self._cost(timed[best].measurement)
-        return Cost(cost.latency_s, cost.energy_j, computed_as=computed_as, stored_weight_bits=best.weight_bits)
+        return Cost(cost.latency_s, cost.energy_j, computed_as=computed_as, stored_weight_bits=best.stored_weight_bits)
 
     def network_cost(self, network: NetworkSpec, config: BitConfig) -> Cost:
         """Poolings, sums and the other operators between layers.

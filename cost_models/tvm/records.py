@@ -22,7 +22,7 @@ def layer_records(names: Sequence[str], timed: Mapping[Variant, Timed], runner: 
     """
     for variant, best in timed.items():
         bits = {
-            "stored_weight_bits": variant.weight_bits,
+            "stored_weight_bits": variant.stored_weight_bits,
             "computed_weight_bits": variant.computed_as.weight_bits,
             "computed_activation_bits": variant.computed_as.activation_bits,
             "weight_format": variant.weight_format,

@@ -5,8 +5,8 @@ from dataclasses import replace
 from cost_models.layer import LayerSpec
 from cost_models.tvm.image import Image
 from cost_models.tvm.integer import Requantization
-from cost_models.tvm.kernels.convolution import Convolution
 from cost_models.tvm.kernels.epilogue import Epilogue
+from cost_models.tvm.kernels.shape import Convolution
 
 
 def convolution(layer: LayerSpec, batch: int, requantization: Requantization) -> tuple[Convolution, Epilogue]:

@@ -3,14 +3,22 @@
 from itertools import product
 from typing import Literal
 
-from cost_models.tvm.kernels.convolution import Convolution, Tiling
 from cost_models.tvm.kernels.depthwise import DepthwiseTiling
 from cost_models.tvm.kernels.isa import Isa
+from cost_models.tvm.kernels.shape import Convolution
+from cost_models.tvm.kernels.tiling import Tiling
 from cost_models.tvm.kernels.weights import WeightStorage
+from cost_models.tvm.kernels.winograd import IN, OUT, WinogradTiling
 
 COLUMNS = range(1, 29)
 ROWS = (1, 2, 4)
 BLOCKS = (1, 2, 3, 4, 6, 8, 12)
+TILES = (1, 2, 3, 4)
+"""Tiles of a Winograd convolution computed together."""
+FEW_ROWS = 2
+"""Rows of tiles whose transformed activations are soon used."""
+TRANSFORMED_BYTES = 1 << 18
+"""Transformed activations that should stay in the L2 cache beside weights."""
 
 IN_PLACE, SHIFTED = 1, 2
 """Instructions that unpack one vector of weights."""
@@ -66,6 +74,22 @@ def bit_serial_tilings(
     ]
     ranked = sorted(tiles, key=lambda tile: _overhead(tile, (height, width, blocks), 0))
     return [Tiling(*tile, order="channels") for tile in ranked[:limit]]
+
+
+def winograd_tilings(shape: Convolution, isa: Isa, *, limit: int) -> list[WinogradTiling]:
+    """Tilings of a Winograd convolution whose sums fit the registers, those with the fewest loads first."""
+    height, width = (-(-size // OUT) for size in shape.out_size)
+    blocks = -(-shape.out_channels // isa.lanes)
+    tiles = [
+        (count, block)
+        for count, block in product(TILES, BLOCKS)
+        if block <= blocks and block * (count * IN + 1) <= isa.registers
+    ]
+    # a load of a vector takes as long as two of a word for all lanes
+    ranked = sorted(tiles, key=lambda tile: ((2 * tile[1] + tile[0]) / (tile[0] * tile[1]), tile[1]))[:limit]
+    row_bytes = width * IN * IN * shape.image.stored_channels * 2
+    rows = {min(count, height) for count in (FEW_ROWS, max(1, TRANSFORMED_BYTES // row_bytes))}
+    return [WinogradTiling(count, *tile) for tile, count in product(ranked, sorted(rows))]
 
 
 def depthwise_tilings(shape: Convolution) -> list[DepthwiseTiling]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from cost_models.layer import Precision
 from cost_models.tvm import driver
 from cost_models.tvm.cache import Cache, Key, sources_digest
-from cost_models.tvm.kernels.convolution import Convolution
 from cost_models.tvm.kernels.epilogue import Epilogue
 from cost_models.tvm.kernels.isa import ISAS, Isa
+from cost_models.tvm.kernels.shape import Convolution
 from cost_models.tvm.measure import Measurement, Procedure, Subject, measure
 from cost_models.tvm.program import Kernel
 from cost_models.tvm.runner import Runner
@@ -56,6 +56,7 @@ class Tuner:
         procedure: How the kernels found are measured.
         budget_s: Seconds of search per kernel.
         tiles: Tiles to choose from for bytes; packed weights try the best few.
+        excluded_methods: Methods of variants that are not used.
         progress: Called with (variants done, all of them) for each shape.
     """
 
@@ -64,6 +65,7 @@ class Tuner:
     procedure: Procedure
     budget_s: float
     tiles: int
+    excluded_methods: frozenset[str] = frozenset()
     progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
 
     def tune(
@@ -76,7 +78,9 @@ class Tuner:
             epilogue: Of the layer.
             precisions: Leave out variants that compute none of these.
         """
-        every = variants(shape, epilogue, self.isa)
+        every = [
+            variant for variant in variants(shape, epilogue, self.isa) if variant.method not in self.excluded_methods
+        ]
         if precisions is not None:
             every = [variant for variant in every if any(map(variant.computes, precisions))]
         found = self._cached(every, shape, epilogue)

@@ -9,19 +9,24 @@ from numpy.typing import NDArray
 
 from cost_models.layer import Precision
 from cost_models.tvm.kernels.bit_serial import BitSerialKernel
-from cost_models.tvm.kernels.convolution import Convolution, ConvolutionKernel, Tiling
+from cost_models.tvm.kernels.convolution import ConvolutionKernel
 from cost_models.tvm.kernels.depthwise import DepthwiseKernel, DepthwiseTiling
 from cost_models.tvm.kernels.epilogue import Epilogue, Output, Residual
 from cost_models.tvm.kernels.isa import Isa
+from cost_models.tvm.kernels.shape import Convolution
+from cost_models.tvm.kernels.tiling import Tiling
 from cost_models.tvm.kernels.weights import CODEBOOK_BITS, PLANES, WeightStorage
-from cost_models.tvm.tilings import bit_serial_tilings, convolution_tilings, depthwise_tilings
+from cost_models.tvm.kernels.winograd import STORED_BITS, WinogradKernel, WinogradTiling
+from cost_models.tvm.tilings import bit_serial_tilings, convolution_tilings, depthwise_tilings, winograd_tilings
 
-LayerKernel: TypeAlias = ConvolutionKernel | DepthwiseKernel | BitSerialKernel
+LayerKernel: TypeAlias = ConvolutionKernel | DepthwiseKernel | BitSerialKernel | WinogradKernel
+LayerTiling: TypeAlias = Tiling | DepthwiseTiling | WinogradTiling
 
 Pack: TypeAlias = Callable[[LayerKernel, NDArray[np.int8]], Mapping[str, NDArray[Any]]]
 """Lays weights out as a kernel reads them, by pointer."""
 
 BYTE = 8
+INT16 = 16
 BIT_SERIAL = ((1, 1), (1, 2), (2, 1), (2, 2))
 """(weight_bits, activation_bits) whose plane products are fewer than a byte product costs."""
 
@@ -34,13 +39,13 @@ class Variant:
     """One way to compute layers.
 
     Attributes:
-        method: ``"dot"`` products of bytes, ``"bit_serial"`` or ``"depthwise"``.
-        weight_bits: Bits that a weight is stored in.
+        method: ``"dot"`` products of bytes, ``"bit_serial"``, ``"depthwise"`` or ``"winograd"``.
+        weight_bits: Most bits that a weight may have.
         activation_bits: Bits of an activation that are computed with.
-        weight_format: What the stored bits mean.
+        weight_format: What these bits mean.
     """
 
-    method: Literal["dot", "bit_serial", "depthwise"]
+    method: Literal["dot", "bit_serial", "depthwise", "winograd"]
     weight_bits: int
     activation_bits: int = BYTE
     weight_format: Literal["uniform", "codebook"] = "uniform"
@@ -58,7 +63,12 @@ class Variant:
         """Precision of the arithmetic, whatever the storage."""
         if self.method == "bit_serial":
             return Precision(self.weight_bits, self.activation_bits)
-        return Precision(BYTE, BYTE)
+        return Precision(INT16, INT16) if self.method == "winograd" else Precision(BYTE, BYTE)
+
+    @property
+    def stored_weight_bits(self) -> int:
+        """Memory per weight."""
+        return STORED_BITS if self.method == "winograd" else self.weight_bits
 
 
 def variants(shape: Convolution, epilogue: Epilogue, isa: Isa) -> list[Variant]:
@@ -75,6 +85,7 @@ def variants(shape: Convolution, epilogue: Epilogue, isa: Isa) -> list[Variant]:
     formats: list[tuple[int, Literal["uniform", "codebook"]]] = [(bits, "uniform") for bits in widths]
     formats += [(bits, "codebook") for bits in CODEBOOK_BITS if few or BYTE % bits == 0]
     every = [Variant("dot", bits, BYTE, weight_format) for bits, weight_format in formats]
+    every += [Variant("winograd", BYTE)] if isa.multiplies_pairs else []
     every += [Variant("bit_serial", *pair) for pair in BIT_SERIAL]
     return [variant for variant in every if candidates(variant, shape, epilogue, isa, 1)]
 
@@ -97,9 +108,11 @@ def candidates(variant: Variant, shape: Convolution, epilogue: Epilogue, isa: Is
         return []
 
 
-def _tilings(variant: Variant, shape: Convolution, isa: Isa, limit: int) -> Sequence[Tiling | DepthwiseTiling]:
+def _tilings(variant: Variant, shape: Convolution, isa: Isa, limit: int) -> Sequence[LayerTiling]:
     if variant.method == "depthwise":
         return depthwise_tilings(shape)
+    if variant.method == "winograd":
+        return winograd_tilings(shape, isa, limit=limit)
     if variant.method == "bit_serial":
         return bit_serial_tilings(shape, variant.weight_bits, variant.activation_bits, isa, limit=limit)
     storage = WeightStorage(variant.weight_bits, variant.weight_format)
@@ -121,6 +134,8 @@ def kernel(variant: Variant, shape: Convolution, epilogue: Epilogue, isa: Isa, k
     """
     if variant.method == "depthwise":
         return DepthwiseKernel(shape, epilogue, isa, DepthwiseTiling(**knobs))
+    if variant.method == "winograd":
+        return WinogradKernel(shape, epilogue, isa, WinogradTiling(**knobs))
     if variant.method == "bit_serial":
         bits = variant.weight_bits, variant.activation_bits
         return BitSerialKernel(shape, *bits, epilogue, isa, Tiling(**knobs))
@@ -164,6 +179,6 @@ def constants(
         OverflowError: If an aligned bias does not fit in int32.
         ValueError: If a weight does not fit the storage.
     """
-    taken_off = best.isa.activation_offset * weight.sum((1, 2, 3), dtype=np.int64)
+    taken_off = best.activation_offset * weight.sum((1, 2, 3), dtype=np.int64)
     parameters = best.epilogue.pack(bias + taken_off, outputs, residual, best.alignment)
     return {"parameters": parameters, **pack(best, weight)}

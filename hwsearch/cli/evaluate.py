@@ -14,7 +14,7 @@ from hwsearch.evaluate.layer_table import layer_table
 from hwsearch.pareto import wilson_interval
 from hwsearch.quantize import ActivationRanges, LayerDatabase
 from hwsearch.run_folder import write_csv, write_json
-from hwsearch.search.space import match_layers
+from hwsearch.search import match_layers
 
 
 def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:

@@ -1,6 +1,5 @@
 """From a search's configuration to what judges its candidates."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cost_models import FLOAT, BitConfig
@@ -11,8 +10,7 @@ from hwsearch.data import Batches, stratified_halves
 from hwsearch.evaluate import Accuracy, Engine, FakeQuantNetwork, accuracy
 from hwsearch.judging import SplitJudge, choose_engine, growing_parts
 from hwsearch.quantize import ActivationRanges, LayerDatabase
-from hwsearch.search import Judgement, SearchSpace
-from hwsearch.search.racing import never
+from hwsearch.search import Hopeless, Judgement, SearchSpace, never
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Judging:
         float_network: Runs the float network.
         split_judge: Judges candidates on the search split.
         test_split: The other images.
-        racing: Whether hopeless candidates are dropped.
+        racing: Whether hopeless candidates are dropped; else all are judged on every image.
     """
 
     engine: Engine
@@ -33,7 +31,7 @@ class Judging:
     test_split: Batches
     racing: bool
 
-    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+    def __call__(self, config: BitConfig, hopeless: Hopeless) -> Judgement:
         """Judge a candidate on the search split."""
         end_with_parent()
         return self.split_judge(config, hopeless if self.racing else never)
@@ -71,5 +69,6 @@ def prepare_judging(
     float_network = FakeQuantNetwork(task.network, {}, {}, config.device)
     order = growing_parts(task.data.labels[search_split], config.data.split_seed)
     parts = [list(task.batches(search_split[part]).parts()) for part in order]
-    judge = SplitJudge(engine, float_network, parts)
-    return Judging(engine, float_network, judge, task.batches(test_split), config.racing)
+    race = {"deviations": config.racing.deviations} if config.racing else {}
+    judge = SplitJudge(engine, float_network, parts, **race)
+    return Judging(engine, float_network, judge, task.batches(test_split), config.racing is not None)

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from cost_models import Precision
 
@@ -128,6 +128,13 @@ class TaskConfig(_Strict):
     cache_dir: str | None
 
 
+class RacingConfig(_Strict):
+    """``racing`` of ``conf/config.yaml``."""
+
+    deviations: NonNegativeFloat
+    least_gain: NonNegativeFloat
+
+
 class SearchConfig(TaskConfig):
     """``conf/config.yaml``."""
 
@@ -138,7 +145,7 @@ class SearchConfig(TaskConfig):
     n_trials: PositiveInt
     seed: NonNegativeInt
     engine: Literal["auto", "torch", "integer"]
-    racing: bool
+    racing: RacingConfig | None
     reuse_bytes: NonNegativeInt
     workers: PositiveInt
     storage: str | None

@@ -121,7 +121,7 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
         "hardware": config.hardware,
         "quantizer": config.quantizer.model_dump(),
         "sampler": config.sampler,
-        "judging": [config.engine, config.racing],
+        "judging": [config.engine, config.racing.model_dump() if config.racing else None],
         "sensitivity": config.sensitivity if proposes(config.sampler) else None,
     }
     definition = search_definition(space, objectives, constraints, config.seed, circumstances)
@@ -160,6 +160,7 @@ def _judge_candidates(plan: _Search, judge: Judge, reference: Mapping[str, float
         make_sampler=lambda seed: build_sampler(config.sampler, seed),
         n_trials=config.n_trials,
         seed=config.seed,
+        least_gain=config.racing.least_gain if config.racing else 0.0,
         storage=open_storage(config.storage, run_dir),
         locks=open_locks(config.storage, run_dir, plan.study_name),
         study_name=plan.study_name,

@@ -17,10 +17,17 @@ from hwsearch.costs import check_fits, cost_table, pricing
 from hwsearch.network_file import read_network
 from hwsearch.pareto import COSTS
 from hwsearch.run_folder import write_csv
-from hwsearch.search import canonical, check_known, check_reachable, parse_constraints
-from hwsearch.search.menu import Menu, build_menu
-from hwsearch.search.programs import least_predicted_loss, predicted_front
-from hwsearch.search.space import build_space
+from hwsearch.search import (
+    Menu,
+    build_menu,
+    build_space,
+    canonical,
+    check_known,
+    check_reachable,
+    least_predicted_loss,
+    parse_constraints,
+    predicted_front,
+)
 from hwsearch.sensitivity_table import SENSITIVITIES, read_sensitivities
 from hwsearch.units import unit_of
 

@@ -27,8 +27,9 @@ def other_workers(count: int, work: Callable[..., None], *arguments: Any) -> Ite
     processes = [context.Process(target=_work, args=(share, work, *arguments), daemon=True) for _ in range(count)]
     torch.set_num_threads(share)
     try:
-        for process in processes:
-            process.start()
+        with _ignoring_interrupts():  # inherited: this process ends the others, from their first moment on
+            for process in processes:
+                process.start()
         yield
         died = sum(process.exitcode not in (None, 0) for process in processes)
         if died:
@@ -41,9 +42,17 @@ def other_workers(count: int, work: Callable[..., None], *arguments: Any) -> Ite
                 process.join()
 
 
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    before = signal(SIGINT, SIG_IGN)
+    try:
+        yield
+    finally:
+        signal(SIGINT, before)
+
+
 def _work(threads: int, work: Callable[..., None], *arguments: Any) -> None:
-    signal(SIGINT, SIG_IGN)  # the first process ends the others
-    STDERR.quiet = True  # and it alone shows progress
+    STDERR.quiet = True  # the first process alone shows progress
     torch.set_num_threads(threads)
     work(*arguments)
 

@@ -70,6 +70,7 @@ class FakeQuantNetwork:
         self._float_biases = {
             layer.name: parameter(network.graph, network.node(layer.name), 2) for layer in network.layers if layer.bias
         }
+        self._loaded: dict[str, Precision] = {}
         self._reuse_bytes = reuse_bytes
         self._memories: WeakKeyDictionary[Batch, Memory[Any]] = WeakKeyDictionary()
         self._steps = GraphSteps(self._graph, self._quantizer_nodes.values())
@@ -108,10 +109,12 @@ class FakeQuantNetwork:
             quantizer.grid = self._grid(tensor, bits)
         grids = {layer: quantizer.grid for (_, layer), quantizer in self._quantizers.items()}
         for layer, precision in config.items():
-            node = self._nodes[self.network.nodes[layer]]
-            parameter(self._graph, node, 1).copy_(self._weight(layer, precision))
-            if layer in self._float_biases:
-                parameter(self._graph, node, 2).copy_(self._bias(layer, precision, grids[layer]))
+            if self._loaded.get(layer) != precision:  # neighbours differ in few layers
+                node = self._nodes[self.network.nodes[layer]]
+                parameter(self._graph, node, 1).copy_(self._weight(layer, precision))
+                if layer in self._float_biases:
+                    parameter(self._graph, node, 2).copy_(self._bias(layer, precision, grids[layer]))
+                self._loaded[layer] = precision
 
         contents: dict[str, Hashable] = {self.network.nodes[layer]: precision for layer, precision in config.items()}
         contents |= {node: self._quantizers[key].grid for key, node in self._quantizer_nodes.items()}

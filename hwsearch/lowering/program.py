@@ -21,6 +21,7 @@ from cost_models.tvm.kernels import (
 )
 from cost_models.tvm.kernels import Output as StoredOutput
 from cost_models.tvm.kernels import Residual as StoredResidual
+from cost_models.tvm.kernels.ir import SCRATCH
 from cost_models.tvm.program import Call, Program
 from cost_models.tvm.variants import LayerKernel, Pack, packed
 from hwsearch.lowering.integer_network import (
@@ -207,4 +208,4 @@ def _numbered(pointer: str, names: Sequence[str]) -> dict[str, str]:
 
 def _scratch(kernel: LayerKernel, layer: str) -> dict[str, str]:
     """Memory that a kernel needs while it runs."""
-    return {"scratch": f"{layer} scratch"} if "scratch" in [name for name, _, _ in kernel.pointers()] else {}
+    return {SCRATCH: f"{layer} scratch"} if SCRATCH in [name for name, _, _ in kernel.pointers()] else {}

@@ -1,7 +1,7 @@
 """The operations of an integer network as compiled functions that the host calls one after the other.
 
-Weights take a byte each and activations, too, whatever their bits: which functions there are depends on the network
-alone. Each works on several images per call.
+Kernels take weights and activations of any bits, as bytes or transformed ones: which functions there are depends on the
+network alone. Each works on several images per call.
 """
 
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
@@ -20,6 +20,7 @@ from cost_models import Precision
 from cost_models.tvm.cache import Cache
 from cost_models.tvm.integer import Requantization
 from cost_models.tvm.kernels import Convolution, Epilogue
+from cost_models.tvm.kernels.ir import SCRATCH
 from cost_models.tvm.library import load_kernels
 from cost_models.tvm.program import Call, Kernel
 from cost_models.tvm.runner import LocalRunner
@@ -64,11 +65,13 @@ class _Written:
         name: Of the tensor.
         dtype: Of its elements.
         elements: Their count.
+        read: Whether other steps read it; else it is what the step needs while it runs.
     """
 
     name: str
     dtype: str
     elements: int
+    read: bool
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,18 @@ class _Step:
     def of(cls, function: Callable[..., object], call: Call, known: Container[str]) -> "_Step":
         """The step of a call, before which the tensors ``known`` were written."""
         pointers = call.kernel.pointers()
-        every = [_Written(call.tensors[name], dtype, size) for name, dtype, size in pointers if name in call.tensors]
+        every = [
+            _Written(call.tensors[name], dtype, size, name != SCRATCH)
+            for name, dtype, size in pointers
+            if name in call.tensors
+        ]
         arguments = tuple(call.tensors.get(name, _constant_name(name)) for name, _, _ in pointers)
         return cls(function, arguments, tuple(tensor for tensor in every if tensor.name not in known))
 
     @property
     def size_bytes(self) -> int:
-        """Of what it writes."""
-        return sum(tensor.elements * np.dtype(tensor.dtype).itemsize for tensor in self.written)
+        """Of what it writes for others."""
+        return sum(tensor.elements * np.dtype(tensor.dtype).itemsize for tensor in self.written if tensor.read)
 
 
 class CompiledSteps:
@@ -113,7 +120,7 @@ class CompiledSteps:
     Attributes:
         images: Per call.
         sources: Of each step the steps that write what it reads.
-        size_bytes: Of what each step writes.
+        size_bytes: Of what each step writes for others.
     """
 
     def __init__(
@@ -122,7 +129,7 @@ class CompiledSteps:
         runner = LocalRunner.host()
         self._requantization = requantization
         self._isa = isa_of(runner.target)
-        self._choose = _byte_kernels(untuned(runner.target))
+        self._choose = _byte_kernels(untuned(runner.target, prefer="fast"))
         self._packed: dict[Hashable, dict[str, NDArray[Any]]] = {}
         self._shared: dict[bytes, Any] = {}
         largest = max(tensor.image.size_bytes for tensor in example.tensors.values())
@@ -173,7 +180,7 @@ class CompiledSteps:
         for stored in sources:
             arguments |= stored
         compiled.function(*map(arguments.__getitem__, compiled.arguments))
-        return written
+        return {tensor.name: written[tensor.name] for tensor in compiled.written if tensor.read}
 
     def _translated(self, network: IntegerNetwork) -> list[Call]:
         translation = Translation(

@@ -4,10 +4,11 @@ from optuna import Study
 
 from hwsearch.search.chain import Chain
 from hwsearch.search.encoding import config_of
-from hwsearch.search.judgement import Judge, Judgement, Key, Proposer
+from hwsearch.search.judgement import Hopeless, Judge, Judgement, Key, Proposer, never
 from hwsearch.search.ledger import complete_trials, judged_configs
 from hwsearch.search.locks import Locks, locked
 from hwsearch.search.loop import check_n_trials, search_definition, search_precisions
+from hwsearch.search.menu import Menu, build_menu
 from hwsearch.search.objectives import (
     MEASURES,
     Constraint,
@@ -16,7 +17,8 @@ from hwsearch.search.objectives import (
     check_reachable,
     parse_constraints,
 )
-from hwsearch.search.space import Group, SearchSpace, build_space, canonical
+from hwsearch.search.programs import least_predicted_loss, predicted_front
+from hwsearch.search.space import Group, SearchSpace, build_space, canonical, match_layers
 from hwsearch.search.study import check_resumable, open_locks, open_storage, shared_name, without_password
 from hwsearch.search.tables import groups_table, precisions_table, trials_table
 
@@ -25,13 +27,16 @@ __all__ = [
     "Chain",
     "Constraint",
     "Group",
+    "Hopeless",
     "Judge",
     "Judgement",
     "Key",
     "Locks",
+    "Menu",
     "Proposer",
     "SearchSpace",
     "Study",
+    "build_menu",
     "build_space",
     "canonical",
     "check_known",
@@ -43,11 +48,15 @@ __all__ = [
     "config_of",
     "groups_table",
     "judged_configs",
+    "least_predicted_loss",
     "locked",
+    "match_layers",
+    "never",
     "open_locks",
     "open_storage",
     "parse_constraints",
     "precisions_table",
+    "predicted_front",
     "search_definition",
     "search_precisions",
     "shared_name",

@@ -17,7 +17,7 @@ class Judgement:
     Attributes:
         measures: ``top1`` in percent, and what else is an objective: ``kl`` in nats, ``agreement`` in percent.
         n: Images that it was judged on.
-        dropped: Whether judging ended early because the candidate could not be on the front.
+        dropped: Whether judging ended early because the candidate was hopeless.
     """
 
     measures: Mapping[str, float]
@@ -25,15 +25,24 @@ class Judgement:
     dropped: bool = False
 
 
+Hopeless: TypeAlias = Callable[[Mapping[str, float]], bool]
+"""Whether a candidate whose measures are at best these need not be judged further."""
+
+
+def never(best: Mapping[str, float]) -> bool:
+    """For candidates that are judged on every image, whatever is known of them."""
+    return False
+
+
 class Judge(Protocol):
     """Measures a candidate on the search split."""
 
-    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+    def __call__(self, config: BitConfig, hopeless: Hopeless) -> Judgement:
         """Judge a configuration.
 
         Args:
             config: Precision of every layer.
-            hopeless: Whether a candidate of at most this top1, in percent, could not be on the front.
+            hopeless: Whether judging may end before all images, given the best that its measures may still be.
         """
 
 

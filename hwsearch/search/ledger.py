@@ -10,7 +10,6 @@ from cost_models import Precision
 from hwsearch.search.encoding import config_of, distributions
 from hwsearch.search.judgement import Key
 from hwsearch.search.objectives import Constraint
-from hwsearch.search.racing import losses
 from hwsearch.search.space import SearchSpace, canonical
 
 
@@ -23,19 +22,18 @@ class Ledger:
         queued: Those that wait for it.
         begun: Trials that do not wait.
         numbers: Trial of every judged configuration.
-        rivals: Losses of those that are feasible, fit the device and were judged on every image, ``[N, K]``.
+        rivals: Measures of those that are feasible, fit the device and were judged on every image.
     """
 
-    def __init__(self, space: SearchSpace, objectives: Sequence[str], constraints: Sequence[Constraint]) -> None:
+    def __init__(self, space: SearchSpace, constraints: Sequence[Constraint]) -> None:
         self.judged: dict[Key, Mapping[str, float]] = {}
         self.pending: dict[Key, int] = {}
         self.queued: set[Key] = set()
         self.begun = 0
         self.numbers: dict[Key, int] = {}
-        self.rivals: list[list[float]] = []
+        self.rivals: list[Mapping[str, float]] = []
         self._space = space
         self._parameters = len(distributions(space))
-        self._objectives = objectives
         self._constraints = constraints
         self._finished: set[int] = set()
 
@@ -69,7 +67,7 @@ class Ledger:
         feasible = all(bound.violation(measures[bound.measure]) <= 0 for bound in self._constraints)
         fits = inf not in measures.values()
         if feasible and fits and "dropped" not in trial.user_attrs:
-            self.rivals.append(losses(measures, self._objectives))
+            self.rivals.append(measures)
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:

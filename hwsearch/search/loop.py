@@ -12,11 +12,11 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from cost_models import BitConfig
 from hwsearch.progress import progress_bar
 from hwsearch.search.candidates import Candidates
-from hwsearch.search.judgement import Judge, Judgement, Proposer
+from hwsearch.search.judgement import Judge, Judgement, Proposer, never
 from hwsearch.search.ledger import Ledger
 from hwsearch.search.locks import ALONE, Locks
 from hwsearch.search.objectives import Constraint, check_objectives
-from hwsearch.search.racing import hopelessness, never
+from hwsearch.search.racing import hopelessness
 from hwsearch.search.space import SearchSpace, canonical
 from hwsearch.search.study import SamplerFactory, open_study
 
@@ -36,6 +36,7 @@ def search_precisions(
     make_sampler: SamplerFactory = lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
     n_trials: int,
     seed: int = 0,
+    least_gain: float = 0.0,
     storage: BaseStorage | None = None,
     locks: Locks = ALONE,
     study_name: str = "hwsearch",
@@ -59,6 +60,7 @@ def search_precisions(
         n_trials: Complete trials to end with, uniform configurations included; never more than the space holds.
             Candidates that were judged before don't count.
         seed: Seed of the sampler.
+        least_gain: Share of the front's hypervolume that a candidate must be able to add, or the judge may drop it.
         storage: Optuna storage; None keeps the study in memory.
         locks: Keep workers on the same study from judging the same candidates, from :func:`open_locks`; by default
             there is but this one.
@@ -80,7 +82,7 @@ def search_precisions(
     storage = storage or InMemoryStorage()
     with locks.turn():
         study = open_study(storage, study_name, objectives, whole)
-    ledger = Ledger(space, objectives, constraints)
+    ledger = Ledger(space, constraints)
     target = min(n_trials, space.size)
     candidates = Candidates(study, storage, space, ledger, locks, proposer, make_sampler, seed, target)
     uniforms = {canonical(config) for config in space.uniforms()}
@@ -89,7 +91,7 @@ def search_precisions(
         while candidate := candidates.next():
             bar.update(task, completed=len(ledger.judged))
             costs = price(candidate.config)
-            race = hopelessness(costs, objectives, [*constraints, *limits], ledger.rivals)
+            race = hopelessness(costs, objectives, constraints, ledger.rivals, reference_point or {}, least_gain)
             judgement = judge(candidate.config, never if candidate.key in uniforms else race)
             measures = {**judgement.measures, **costs}
             with locks.turn():

@@ -20,6 +20,8 @@ from hwsearch.search.locks import FileLocks, Locks, PostgresLocks, waiting_lock
 SamplerFactory = Callable[[int], BaseSampler]
 """Makes a sampler from a seed."""
 
+SQLITE = "sqlite:///"
+
 ASYNCHRONOUS = "-c synchronous_commit=off"
 """A PostgreSQL server that crashes may forget the last moment's writes, never those before them: no wait for each."""
 
@@ -51,12 +53,20 @@ class Journal(JournalFileBackend):
 
 
 def open_storage(url: str | None, run_dir: Path) -> BaseStorage:
-    """Optuna's storage: the run folder's journal file, or any database URL that Optuna takes.
+    """Optuna's storage: the run folder's journal file, or an SQLite or PostgreSQL database.
 
     Raises:
-        ValueError: If the database can't be opened.
+        ValueError: If the URL is of another database, whose sessions give no locks to share a study by, or if the
+            database can't be opened.
     """
-    return _open_database(url, run_dir) if url else JournalStorage(Journal(run_dir / "study.journal"))
+    if url is None:
+        return JournalStorage(Journal(run_dir / "study.journal"))
+    if not url.startswith(SQLITE) and not _is_postgres(url):
+        raise ValueError(
+            f"storage={without_password(url)} is no database that a search can be kept in; give sqlite:///FILE or "
+            "postgresql://HOST/DATABASE."
+        )
+    return _open_database(url, run_dir)
 
 
 def _open_database(url: str, run_dir: Path) -> BaseStorage:
@@ -67,9 +77,9 @@ def _open_database(url: str, run_dir: Path) -> BaseStorage:
     try:
         with open_locks(url, run_dir, "tables").turn():  # two processes can't create the same tables at once
             return RDBStorage(url, engine_kwargs=options)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"storage={shown} can't be opened: {reason}; give a URL such as sqlite:///FILE.") from error
+        raise ValueError(f"storage={shown} can't be opened: {reason}.") from error
     except ImportError as error:
         raise ValueError(f"storage={shown} can't be opened: {error}; pip install 'hwsearch[postgresql]'.") from error
 
@@ -90,8 +100,7 @@ def open_locks(url: str | None, run_dir: Path, study_name: str) -> Locks:
     """
     if url and _is_postgres(url):
         return PostgresLocks(url, study_name)
-    beside = Path(url.removeprefix("sqlite:///")).parent if url and url.startswith("sqlite:///") else run_dir
-    return FileLocks(beside if beside.is_dir() else run_dir)
+    return FileLocks(Path(url.removeprefix(SQLITE)).parent if url else run_dir)
 
 
 def open_study(

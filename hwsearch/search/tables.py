@@ -16,9 +16,9 @@ from hwsearch.search.space import SearchSpace, canonical
 def trials_table(study: optuna.Study, space: SearchSpace, constraints: Sequence[Constraint] = ()) -> pd.DataFrame:
     """One row per finished trial: trial, state, kind, feasible, and the measures of complete ones.
 
-    ``state`` is complete, dropped (not judged on all images, for it could not be on the front), does_not_fit (too large
-    for the device: its latency is infinite), duplicate (of a candidate judged before) or failed (by another program on
-    the same storage); ``feasible`` is false unless complete.
+    ``state`` is complete, dropped (not judged on all images, for it could hardly add to the front), does_not_fit (too
+    large for the device: its latency is infinite), duplicate (of a candidate judged before) or failed (by another
+    program on the same storage); ``feasible`` is false unless complete.
     """
     uniforms = {canonical(config) for config in space.uniforms()}
     rows = []

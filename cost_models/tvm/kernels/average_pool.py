@@ -11,10 +11,10 @@ import numpy as np
 import tvm
 from numpy.typing import NDArray
 
-from cost_models.tvm.kernels.convolution import Convolution
 from cost_models.tvm.kernels.epilogue import Epilogue, Output
 from cost_models.tvm.kernels.ir import Expr, Kernel, load_int32, loop, ramp, register, store
 from cost_models.tvm.kernels.isa import Isa
+from cost_models.tvm.kernels.shape import Convolution
 from cost_models.tvm.kernels.span import Span, runs, tiles
 from cost_models.tvm.kernels.writer import Writer, pixel
 

@@ -20,12 +20,12 @@ import tvm
 from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
-from cost_models.tvm.kernels.convolution import Convolution, Tiling
 from cost_models.tvm.kernels.epilogue import Epilogue
-from cost_models.tvm.kernels.ir import Expr, Kernel, int32, intrinsic, loop, ramp, register, splat, store
+from cost_models.tvm.kernels.ir import SCRATCH, Expr, Kernel, int32, intrinsic, loop, ramp, register, splat, store
 from cost_models.tvm.kernels.isa import Isa
 from cost_models.tvm.kernels.planes import WORD, Planes
-from cost_models.tvm.kernels.span import Span, spans
+from cost_models.tvm.kernels.shape import Convolution
+from cost_models.tvm.kernels.tiling import Blocks, Tile, Tiling, tile_loops
 from cost_models.tvm.kernels.writer import Writer
 
 Registers = dict[tuple[int, int, int, int], Any]
@@ -110,19 +110,19 @@ class BitSerialKernel:
         return kh * kw * self._planes.words * self.weight_bits
 
     @property
-    def _blocks(self) -> int:
-        return -(-self.shape.out_channels // self.isa.lanes)
-
-    @property
-    def _block_spans(self) -> list[Span]:
-        """Tiles of output channels; one that ends within a vector stands alone."""
-        whole, rest = divmod(self.shape.out_channels, self.isa.lanes)
-        return [*spans(whole, self.tiling.blocks), *([Span(whole, 1, 1)] if rest else [])]
+    def _blocks(self) -> Blocks:
+        """Output channels."""
+        return Blocks(self.shape.out_channels, self.isa.lanes, self.tiling.blocks)
 
     @property
     def _window_sums(self) -> int:
         """Where they lie in the scratch buffer, after the planes and the pixels' sums."""
         return self._planes.size + self._planes.pixels
+
+    @property
+    def activation_offset(self) -> int:
+        """What is taken off each activation."""
+        return 0
 
     def pointers(self) -> list[tuple[str, str, int]]:
         """(name, dtype, elements) of each parameter."""
@@ -130,8 +130,8 @@ class BitSerialKernel:
         windows = self.shape.image.batch * height * width
         return [
             ("input", "uint8", self.shape.image.size_bytes),
-            ("weights", "int32", self._blocks * self._block_vectors * self.isa.lanes),
-            ("scratch", "int32", self._window_sums + windows),
+            ("weights", "int32", self._blocks.count * self._block_vectors * self.isa.lanes),
+            (SCRATCH, "int32", self._window_sums + windows),
             *self.epilogue.pointers(),
         ]
 
@@ -149,18 +149,13 @@ class BitSerialKernel:
         """
         out_channels, kh, kw, channels = codes.shape
         lanes, words = self.isa.lanes, self._planes.words
-        padded = np.zeros((self._blocks * lanes, kh * kw, words * WORD), np.uint8)
+        padded = np.zeros((self._blocks.count * lanes, kh * kw, words * WORD), np.uint8)
         padded[:out_channels, :, :channels] = self._unsigned(codes).reshape(out_channels, kh * kw, channels)
         planes = np.stack([(padded >> p) & 1 for p in range(self.weight_bits)], axis=2)
         # [blocks * lanes, taps, planes, words * 32] -> [blocks, taps, words, planes, lanes]
         packed = np.packbits(planes, axis=-1, bitorder="little").view("<i4")
-        packed = packed.reshape(self._blocks, lanes, kh * kw, self.weight_bits, words).transpose(0, 2, 4, 3, 1)
-        superblocks = [
-            packed[span.start + i * span.size :][: span.size].transpose(1, 2, 0, 3, 4).ravel()
-            for span in self._block_spans
-            for i in range(span.count)
-        ]
-        return np.concatenate(superblocks)
+        packed = packed.reshape(self._blocks.count, lanes, kh * kw, self.weight_bits, words).transpose(0, 2, 4, 3, 1)
+        return np.concatenate([packed[some].transpose(1, 2, 0, 3, 4).ravel() for some in self._blocks.superblocks])
 
     def _unsigned(self, codes: NDArray[np.int8]) -> NDArray[np.uint8]:
         weights = range(self._lowest, self._lowest + self._step * 2**self.weight_bits, self._step)
@@ -175,19 +170,6 @@ class BitSerialKernel:
         with kernel as buffers:
             _Body(self, buffers).emit()
         return kernel.function
-
-
-@dataclass(frozen=True)
-class _Tile:
-    """Where one tile lies: image, first row, column and block of output channels; its size."""
-
-    batch: Expr
-    y: Expr
-    x: Expr
-    block: Expr
-    rows: int
-    columns: int
-    blocks: int
 
 
 class _Body:
@@ -207,13 +189,7 @@ class _Body:
         kernel._planes.pack(self._input, self._scratch)
         loop(batch, lambda n: loop(height, lambda y: loop(width, partial(self._sum_window, n, y))))
 
-        def image(n: Expr) -> None:
-            for blocks in kernel._block_spans:
-                for rows in spans(height, kernel.tiling.rows):
-                    for columns in spans(width, kernel.tiling.columns):
-                        self._tiles(n, blocks, rows, columns)
-
-        loop(batch, image)
+        loop(batch, lambda n: tile_loops((height, width), kernel._blocks, kernel.tiling, lambda at: self._tile(n, at)))
 
     def _sum_window(self, batch: Expr, y: Expr, x: Expr) -> None:
         """The part of every output of a pixel that comes from the lowest weight."""
@@ -229,20 +205,7 @@ class _Body:
         height, width = self.kernel.shape.out_size
         return self.kernel._window_sums + (batch * height + y) * width + x
 
-    def _tiles(self, batch: Expr, blocks: Span, rows: Span, columns: Span) -> None:
-        """All tiles of one size."""
-
-        def tile(block: Expr, y: Expr, x: Expr) -> None:
-            first = blocks.start + block * blocks.size
-            row, column = rows.start + y * rows.size, columns.start + x * columns.size
-            self._tile(_Tile(batch, row, column, first, rows.size, columns.size, blocks.size))
-
-        if self.kernel.tiling.order == "channels":
-            loop(blocks.count, lambda b: loop(rows.count, lambda y: loop(columns.count, partial(tile, b, y))))
-        else:
-            loop(rows.count, lambda y: loop(columns.count, lambda x: loop(blocks.count, lambda b: tile(b, y, x))))
-
-    def _tile(self, at: _Tile) -> None:
+    def _tile(self, batch: Expr, at: Tile) -> None:
         """Count, combine, requantize and store one tile."""
         kernel, lanes = self.kernel, self.kernel.isa.lanes
         places = product(range(at.rows), range(at.columns), range(at.blocks), kernel.powers)
@@ -253,7 +216,7 @@ class _Body:
 
         def words(tap: tuple[Expr, Expr], first: Expr) -> None:
             for u in range(unroll):
-                self._word(at, registers, tap, first * unroll + u)
+                self._word(batch, at, registers, tap, first * unroll + u)
 
         def run(i: Expr, j: Expr) -> None:
             loop(kernel._run_words // unroll, partial(words, (i, j)))
@@ -262,10 +225,9 @@ class _Body:
         for i, j, block in product(range(at.rows), range(at.columns), range(at.blocks)):
             y, x, channel = at.y + i, at.x + j, (at.block + block) * lanes
             counts = [registers[i, j, block, power][ramp(0, lanes)] for power in kernel.powers]
-            lowest = splat(self._scratch[self._window(at.batch, y, x)], lanes)
-            count = min(lanes, kernel.shape.out_channels - channel) if isinstance(channel, int) else lanes
+            lowest = splat(self._scratch[self._window(batch, y, x)], lanes)
             total = self._combined(counts) + lowest + self._writer.bias(channel)
-            self._writer.write(total, at.batch, y, x, channel, count)
+            self._writer.write(total, batch, y, x, channel, kernel._blocks.channels_in(at.block + block))
 
     def _combined(self, counts: list[Expr]) -> Expr:
         """Counts, times their powers of two and the weights' step."""
@@ -275,7 +237,7 @@ class _Body:
             total = (total << one) + count
         return total * splat(int32(self.kernel._step), self.kernel.isa.lanes)
 
-    def _word(self, at: _Tile, registers: Registers, tap: tuple[Expr, Expr], word: Expr) -> None:
+    def _word(self, batch: Expr, at: Tile, registers: Registers, tap: tuple[Expr, Expr], word: Expr) -> None:
         """Products of one word of input channels: every plane of every block and of every pixel."""
         kernel, lanes = self.kernel, self.kernel.isa.lanes
         run = tap[0] * kernel._runs[1] + tap[1]
@@ -284,7 +246,7 @@ class _Body:
         planes = list(product(range(at.blocks), range(kernel.weight_bits)))
         weights = [self._weights[ramp((first + v) * lanes, lanes)] for v in range(len(planes))]
         for y, x, q in product(range(at.rows), range(at.columns), range(kernel.activation_bits)):
-            start = self._pixel(at.batch, at.y + y, at.x + x, tap) * kernel._planes.words + word
+            start = self._pixel(batch, at.y + y, at.x + x, tap) * kernel._planes.words + word
             activations = splat(self._scratch[start * kernel.activation_bits + q], lanes)
             for (block, p), plane in zip(planes, weights, strict=True):
                 accumulator = registers[y, x, block, p + q]

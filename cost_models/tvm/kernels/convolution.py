@@ -8,18 +8,17 @@ convolution, or single pixels. Packed weights are unpacked in registers, once fo
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from math import gcd
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tvm
 from numpy.typing import NDArray
 
-from cost_models.tvm.image import Image
 from cost_models.tvm.kernels.epilogue import Epilogue
 from cost_models.tvm.kernels.ir import Expr, Kernel, bits, int32, loop, ramp, register, splat, store
 from cost_models.tvm.kernels.isa import Isa
-from cost_models.tvm.kernels.span import Span, spans
+from cost_models.tvm.kernels.shape import Convolution
+from cost_models.tvm.kernels.tiling import Blocks, Tile, Tiling, tile_loops
 from cost_models.tvm.kernels.weights import DOT, WeightStorage
 from cost_models.tvm.kernels.writer import Writer, pixel
 
@@ -31,85 +30,6 @@ Sums = dict[tuple[int, int], Any]
 
 TABLE = 64
 """Bytes of a codebook's table: its levels, repeated to fill the widest vector."""
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """Shape of a convolution.
-
-    Attributes:
-        image: Input; its ring holds at least ``padding``.
-        out_size: Output (height, width).
-        out_channels: Output channels of all groups.
-        kernel: (height, width).
-        stride: (vertical, horizontal).
-        dilation: (vertical, horizontal).
-        padding: (top, left).
-        groups: Channel groups.
-    """
-
-    image: Image
-    out_size: tuple[int, int]
-    out_channels: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    groups: int = 1
-
-    def __post_init__(self) -> None:
-        if self.image.channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(
-                f"groups={self.groups} divides neither in_channels={self.image.channels} nor "
-                f"out_channels={self.out_channels}, or only one of them."
-            )
-        top, left, bottom, right = self.image.ring
-        last = [
-            (out - 1) * stride + (kernel - 1) * dilation - padding
-            for out, stride, kernel, dilation, padding in zip(
-                self.out_size, self.stride, self.kernel, self.dilation, self.padding, strict=True
-            )
-        ]
-        sides = (top, left, self.image.height + bottom - last[0] - 1, self.image.width + right - last[1] - 1)
-        if self.padding[0] > top or self.padding[1] > left or min(sides) < 0:
-            raise ValueError(f"The ring {self.image.ring} does not hold the padding of {self}.")
-
-    @property
-    def merged_groups(self) -> int:
-        """Groups computed as one, with zeros between, so that their input channels fill whole dot products."""
-        group_in = self.image.channels // self.groups
-        merged = DOT // gcd(DOT, group_in)
-        return merged if self.groups % merged == 0 else self.groups
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulate operations for the whole batch."""
-        height, width = self.out_size
-        taps = self.kernel[0] * self.kernel[1] * self.image.channels // self.groups
-        return self.image.batch * height * width * self.out_channels * taps
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """Knobs of a convolution kernel.
-
-    Attributes:
-        rows: Output rows of a tile.
-        columns: Output columns of a tile.
-        blocks: Vectors of output channels of a tile.
-        unroll: Packed steps per iteration of the innermost loop.
-        order: Whether ``"channels"`` or ``"pixels"`` are the outer loop: what is reused from the cache is the weights
-            of a block in the first case, the activations of a tile in the second.
-        in_place: Whether the 4- or 2-bit weights of a byte have accumulators of their own, and are not shifted: pays
-            where a tile has few pixels.
-    """
-
-    rows: int = 1
-    columns: int = 8
-    blocks: int = 1
-    unroll: int = 1
-    order: Literal["channels", "pixels"] = "channels"
-    in_place: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,28 +99,24 @@ class ConvolutionKernel:
         return len(self._runs) * self._steps * self.storage.vectors
 
     @property
-    def _blocks(self) -> int:
-        return -(-self._group_out // self.isa.lanes)
-
-    @property
-    def _block_spans(self) -> list[Span]:
-        """Tiles of output channels of one group; one that ends within a vector stands alone."""
-        parts = spans(self._blocks, self.tiling.blocks)
-        last = parts[-1]
-        if self._group_out % self.isa.lanes and last.count > 1:
-            end = last.start + (last.count - 1) * last.size
-            parts[-1:] = [Span(last.start, last.size, last.count - 1), Span(end, last.size, 1)]
-        return parts
+    def _blocks(self) -> Blocks:
+        """Output channels of one group."""
+        return Blocks(self._group_out, self.isa.lanes, self.tiling.blocks)
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of packed weights."""
-        return self._groups * self._blocks * self._block_vectors * self.isa.lanes * DOT
+        return self._groups * self._blocks.count * self._block_vectors * self.isa.lanes * DOT
 
     @property
     def alignment(self) -> int:
         """Power of two by which sums are scaled before they are requantized."""
         return self.storage.alignment
+
+    @property
+    def activation_offset(self) -> int:
+        """What is taken off each activation."""
+        return self.isa.activation_offset
 
     def pointers(self) -> list[tuple[str, str, int]]:
         """(name, dtype, elements) of each parameter."""
@@ -225,17 +141,13 @@ class ConvolutionKernel:
             ValueError: If a code does not fit the storage.
         """
         dense = self._merged(codes)  # [groups, group_out, kh, kw, group_in]
-        lanes, blocks, dots = self.isa.lanes, self._blocks, self.storage.groups
+        lanes, blocks, dots = self.isa.lanes, self._blocks.count, self.storage.groups
         padded = np.full((self._groups, blocks * lanes, *dense.shape[2:]), 1 if self.storage.bits == 1 else 0, np.int8)
         padded[:, : self._group_out] = dense
         # [groups, blocks, lanes, runs * steps, dots, 4] -> [groups, blocks, runs * steps, dots, lanes, 4]
         grouped = padded.reshape(self._groups, blocks, lanes, len(self._runs) * self._steps, dots, DOT)
         packed = self.storage.pack(grouped.transpose(0, 1, 3, 4, 2, 5), in_place=self.tiling.in_place)
-        superblocks = [
-            packed[:, span.start + i * span.size :][:, : span.size].swapaxes(1, 2).reshape(self._groups, -1)
-            for span in self._block_spans
-            for i in range(span.count)
-        ]
+        superblocks = [packed[:, some].swapaxes(1, 2).reshape(self._groups, -1) for some in self._blocks.superblocks]
         return np.concatenate(superblocks, axis=1).reshape(-1).view(np.int32)
 
     def pack_table(self, levels: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -254,10 +166,6 @@ class ConvolutionKernel:
             dense[:, i, ..., i * inside : (i + 1) * inside] = blocks[:, i]
         return dense.reshape(self._groups, merged * out, kh, kw, self._group_in)
 
-    def channels_in(self, block: int) -> int:
-        """Channels of a group that a block of output channels holds."""
-        return min(self.isa.lanes, self._group_out - block * self.isa.lanes)
-
     def build(self, name: str) -> tvm.tirx.PrimFunc:
         """The kernel as a private function."""
         kernel = Kernel(name, self.pointers())
@@ -267,14 +175,12 @@ class ConvolutionKernel:
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """Where one tile lies: image, first row and column, group; first block of output channels."""
+class _Place:
+    """A tile of one group of one image."""
 
     batch: Expr
-    y: Expr
-    x: Expr
     group: Expr
-    block: Expr
+    tile: Tile
 
 
 class _Body:
@@ -290,56 +196,36 @@ class _Body:
         """Everything."""
         self._writer.write_rings()
         kernel = self.kernel
-        height, width = kernel.shape.out_size
 
-        def per_image(group: Expr, batch: Expr) -> None:
-            for blocks in kernel._block_spans:
-                for rows in spans(height, kernel.tiling.rows):
-                    for columns in spans(width, kernel.tiling.columns):
-                        self._tiles(group, batch, blocks, rows, columns)
-
-        loop(kernel._groups, lambda group: loop(kernel.shape.image.batch, lambda batch: per_image(group, batch)))
-
-    def _tiles(self, group: Expr, batch: Expr, blocks: Span, rows: Span, columns: Span) -> None:
-        """All tiles of one size."""
-
-        def pixels(block: Expr) -> None:
-            loop(rows.count, lambda y: loop(columns.count, lambda x: tile(block, y, x)))
-
-        def tile(block: Expr, y: Expr, x: Expr) -> None:
-            at = _Tile(
-                batch,
-                rows.start + y * rows.size,
-                columns.start + x * columns.size,
-                group,
-                blocks.start + block * blocks.size,
+        def image(group: Expr, batch: Expr) -> None:
+            tile_loops(
+                kernel.shape.out_size,
+                kernel._blocks,
+                kernel.tiling,
+                lambda tile: self._tile(_Place(batch, group, tile)),
             )
-            self._tile(at, rows.size, columns.size, blocks.size)
 
-        if self.kernel.tiling.order == "channels":
-            loop(blocks.count, pixels)
-        else:
-            loop(rows.count, lambda y: loop(columns.count, lambda x: loop(blocks.count, lambda b: tile(b, y, x))))
+        loop(kernel._groups, lambda group: loop(kernel.shape.image.batch, partial(image, group)))
 
-    def _tile(self, at: _Tile, rows: int, columns: int, blocks: int) -> None:
+    def _tile(self, at: _Place) -> None:
         """Accumulate, requantize and store one tile."""
-        kernel, lanes = self.kernel, self.kernel.isa.lanes
+        kernel, tile, lanes = self.kernel, at.tile, self.kernel.isa.lanes
         shares = kernel.storage.shares if kernel.tiling.in_place else 1
-        places = product(range(rows), range(columns), range(blocks), range(shares))
-        registers = {place: register(lanes) for place in places}
-        sums = {pixel: register(lanes) for pixel in product(range(rows), range(columns)) if shares > 1}
-        channel = at.group * kernel._group_out + at.block * lanes
+        pixels = list(product(range(tile.rows), range(tile.columns)))
+        registers = {(*yx, j, i): register(lanes) for yx, j, i in product(pixels, range(tile.blocks), range(shares))}
+        sums = {yx: register(lanes) for yx in pixels if shares > 1}
+        channel = at.group * kernel._group_out + tile.block * lanes
         zero = splat(int32(0), lanes)
         for (_, _, j, share), accumulator in registers.items():
             store(accumulator, self._writer.bias(channel + j * lanes) if share == shares - 1 else zero, 0, lanes)
         for accumulator in sums.values():
             store(accumulator, zero, 0, lanes)
-        self._accumulate(at, registers, sums, blocks)
-        for y, x, j in product(range(rows), range(columns), range(blocks)):
+        self._accumulate(at, registers, sums)
+        for (y, x), j in product(pixels, range(tile.blocks)):
             parts = [registers[y, x, j, share][ramp(0, lanes)] for share in range(shares)]
             total = self._combined(parts, sums[y, x][ramp(0, lanes)]) if sums else parts[0]
-            count = kernel.channels_in(at.block + j) if isinstance(at.block, int) else lanes
-            self._writer.write(total, at.batch, at.y + y, at.x + x, channel + j * lanes, count)
+            count = kernel._blocks.channels_in(tile.block + j)
+            self._writer.write(total, at.batch, tile.y + y, tile.x + x, channel + j * lanes, count)
 
     def _combined(self, parts: list[Expr], total: Expr) -> Expr:
         """Accumulators of all shares, aligned, less what all but the top one count too much: 2**7 times ``total``."""
@@ -349,26 +235,24 @@ class _Body:
             value = value + (part << splat(int32(8 - width * (share + 1)), lanes))
         return value
 
-    def _accumulate(self, at: _Tile, registers: Registers, sums: Sums, blocks: int) -> None:
+    def _accumulate(self, at: _Place, registers: Registers, sums: Sums) -> None:
         """Walk over all runs."""
         kernel, unroll = self.kernel, self.kernel.tiling.unroll
         kh, kw = kernel.shape.kernel
 
         def steps(tap: tuple[Expr, Expr], first: Expr) -> None:
             for u in range(unroll):
-                self._step(at, registers, sums, blocks, tap, first * unroll + u)
+                self._step(at, registers, sums, tap, first * unroll + u)
 
         def run(i: Expr, j: Expr) -> None:
             loop(kernel._steps // unroll, partial(steps, (i, j)))
 
         loop(kh, lambda i: loop(1 if kernel._whole_rows else kw, partial(run, i)))
 
-    def _step(
-        self, at: _Tile, registers: Registers, sums: Sums, blocks: int, tap: tuple[Expr, Expr], step: Expr
-    ) -> None:
+    def _step(self, at: _Place, registers: Registers, sums: Sums, tap: tuple[Expr, Expr], step: Expr) -> None:
         """One packed step of every block against every pixel."""
         isa, storage = self.kernel.isa, self.kernel.storage
-        packed = self._packed(at, blocks, tap, step)
+        packed = self._packed(at, tap, step)
         for group in range(storage.groups):
             share = group % storage.shares if sums else 0
             weights = [
@@ -380,7 +264,7 @@ class _Body:
             for y, x in sorted({(y, x) for y, x, _, _ in registers}):
                 start = self._activation(at, y, x, tap) + (step * storage.groups + group) * DOT
                 activations = splat(bits("int32", self._input[ramp(start, DOT)]), isa.lanes)
-                for j in range(blocks):
+                for j in range(at.tile.blocks):
                     self._add(registers[y, x, j, share], activations, weights[j])
                 if sums and share < storage.shares - 1:
                     self._add(sums[y, x], activations, splat(int32(0x01010101), isa.lanes))
@@ -389,12 +273,12 @@ class _Body:
         isa = self.kernel.isa
         store(accumulator, isa.dot(accumulator[ramp(0, isa.lanes)], activations, weights), 0, isa.lanes)
 
-    def _packed(self, at: _Tile, blocks: int, tap: tuple[Expr, Expr], step: Expr) -> list[list[Expr]]:
+    def _packed(self, at: _Place, tap: tuple[Expr, Expr], step: Expr) -> list[list[Expr]]:
         """Packed vectors of each block's step."""
-        kernel, vectors = self.kernel, self.kernel.storage.vectors
+        kernel, vectors, blocks = self.kernel, self.kernel.storage.vectors, at.tile.blocks
         columns = 1 if kernel._whole_rows else kernel.shape.kernel[1]
         run = tap[0] * columns + tap[1]
-        superblock = (at.group * kernel._blocks + at.block) * kernel._block_vectors
+        superblock = (at.group * kernel._blocks.count + at.tile.block) * kernel._block_vectors
         first = superblock + (run * kernel._steps + step) * blocks * vectors
         lanes = kernel.isa.lanes
         return [
@@ -402,11 +286,11 @@ class _Body:
             for j in range(blocks)
         ]
 
-    def _activation(self, at: _Tile, y: int, x: int, tap: tuple[Expr, Expr]) -> Expr:
+    def _activation(self, at: _Place, y: int, x: int, tap: tuple[Expr, Expr]) -> Expr:
         """Index of the first activation of a run."""
         shape = self.kernel.shape
-        row = (at.y + y) * shape.stride[0] + tap[0] * shape.dilation[0] - shape.padding[0]
-        column = (at.x + x) * shape.stride[1] + tap[1] * shape.dilation[1] - shape.padding[1]
+        row = (at.tile.y + y) * shape.stride[0] + tap[0] * shape.dilation[0] - shape.padding[0]
+        column = (at.tile.x + x) * shape.stride[1] + tap[1] * shape.dilation[1] - shape.padding[1]
         return pixel(shape.image, at.batch, row, column) + at.group * self.kernel._group_in
 
     def _table(self) -> Expr:

@@ -14,12 +14,12 @@ import numpy as np
 import tvm
 from numpy.typing import NDArray
 
-from cost_models.tvm.kernels.convolution import Convolution
 from cost_models.tvm.kernels.epilogue import Epilogue
 from cost_models.tvm.kernels.interleave import QUARTERS, channel_order, interleave
 from cost_models.tvm.kernels.interleaved_writer import InterleavedWriter
 from cost_models.tvm.kernels.ir import Expr, Kernel, loop, ramp, register, store, widened
 from cost_models.tvm.kernels.isa import LANES, Isa
+from cost_models.tvm.kernels.shape import Convolution
 from cost_models.tvm.kernels.span import Span, spans
 from cost_models.tvm.kernels.weights import DOT
 from cost_models.tvm.kernels.writer import pixel
@@ -131,6 +131,11 @@ class DepthwiseKernel:
     def alignment(self) -> int:
         """Power of two by which sums are scaled before they are requantized."""
         return 0
+
+    @property
+    def activation_offset(self) -> int:
+        """What is taken off each activation."""
+        return self.isa.activation_offset
 
     def pointers(self) -> list[tuple[str, str, int]]:
         """(name, dtype, elements) of each parameter."""

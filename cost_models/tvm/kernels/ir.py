@@ -6,7 +6,7 @@ Python loops unroll while the IR is built; ``loop`` makes a loop of the compiled
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import tvm
 from tvm.script.ir_builder import IRBuilder
@@ -14,6 +14,9 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import Shuffle
 
 INT32 = 2**32
+
+SCRATCH = "scratch"
+"""Name of a pointer to memory that a kernel needs while it runs."""
 
 Expr = Any
 """A TVM expression, scalar or vector."""
@@ -92,6 +95,12 @@ def bits(dtype: str, value: Expr) -> Expr:
 def intrinsic(dtype: str, name: str, *operands: Expr) -> Expr:
     """A call to an LLVM intrinsic."""
     return T.call_llvm_pure_intrin(dtype, name, *operands)
+
+
+def wrapped(operation: Literal["add", "sub", "mul"], a: Expr, b: Expr, lanes: int) -> Expr:
+    """int32 modulo 2**32. TVM tells LLVM that its own ``+``, ``-`` and ``*`` of int32 never overflow."""
+    everywhere = splat(T.bool(True), lanes), T.int32(lanes)
+    return intrinsic(f"int32x{lanes}", f"llvm.vp.{operation}.v{lanes}i32", a, b, *everywhere)
 
 
 def first_lanes(vector: Expr, lanes: int, count: int) -> Expr:

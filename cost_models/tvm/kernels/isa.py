@@ -1,11 +1,11 @@
-"""Dot products of four bytes and table look-ups, for each instruction set."""
+"""Dot products of four bytes or two int16, and table look-ups, for each instruction set."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from tvm.script.ir_builder import tirx as T
 
-from cost_models.tvm.kernels.ir import Expr, bits, int32, intrinsic, splat
+from cost_models.tvm.kernels.ir import Expr, bits, int32, intrinsic, splat, wrapped
 
 LANES = 16
 """Widest vector of int32; parameters are padded to it, so that they serve every instruction set."""
@@ -29,6 +29,11 @@ class Isa:
     def int32(self) -> str:
         """Type of an accumulator."""
         return f"int32x{self.lanes}"
+
+    @property
+    def multiplies_pairs(self) -> bool:
+        """Whether products of int16 take no more than twice the time of those of bytes."""
+        return self.name not in ("i8mm", "dotprod")
 
     @property
     def activation_offset(self) -> int:
@@ -55,14 +60,34 @@ class Isa:
             name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
             return intrinsic(self.int32, name, accumulator, bits(s8, signed), bits(s8, weights))
         if self.name == "avx2":
-            return self._multiply_pairs(accumulator, activations, weights)
+            return self._dot_by_pairs(accumulator, activations, weights)
         for byte in range(4):
             shift = splat(int32(24 - 8 * byte), self.lanes)
             value = (activations >> splat(int32(8 * byte), self.lanes)) & splat(int32(0xFF), self.lanes)
             accumulator = accumulator + value * ((weights << shift) >> splat(int32(24), self.lanes))
         return accumulator
 
-    def _multiply_pairs(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
+    def dot_pairs(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
+        """Per lane, add two products of int16, packed as int32, modulo 2**32.
+
+        Args:
+            accumulator: int32 vector.
+            activations: Two int16 in every lane, as an int32 vector.
+            weights: Two int16 in every lane, as an int32 vector.
+        """
+        i16 = f"int16x{2 * self.lanes}"
+        if self.name in ("avx512_vbmi", "avx512_vnni"):
+            name = f"llvm.x86.avx512.vpdpwssd.{32 * self.lanes}"
+            return intrinsic(self.int32, name, accumulator, bits(i16, activations), bits(i16, weights))
+        if self.name == "avx2":
+            products = intrinsic(self.int32, "llvm.x86.avx2.pmadd.wd", bits(i16, activations), bits(i16, weights))
+            return wrapped("add", accumulator, products, self.lanes)
+        half = splat(int32(16), self.lanes)
+        for a, w in ((activations << half, weights << half), (activations, weights)):
+            accumulator = wrapped("add", accumulator, (a >> half) * (w >> half), self.lanes)
+        return accumulator
+
+    def _dot_by_pairs(self, accumulator: Expr, activations: Expr, weights: Expr) -> Expr:
         """Through ``vpmaddwd``, whose 16-bit operands cannot saturate, unlike ``vpmaddubsw``."""
         i16 = f"int16x{2 * self.lanes}"
         low, byte = splat(int32(0x00FF00FF), self.lanes), splat(T.int16(8), 2 * self.lanes)

@@ -50,6 +50,20 @@ def test_depthwise_weights_are_stored_as_bytes(device):
     assert device.layer_cost(DEPTHWISE, Precision(2, 2)).stored_weight_bits == 8
 
 
+def test_winograd_kernels_are_measured_unless_excluded(device):
+    layer = LayerSpec("conv", "conv2d", 16, 16, (3, 3), padding=(1, 1), in_size=(8, 8), out_size=(8, 8))
+    network = NetworkSpec((layer,), (), {"conv": ("(input)",)})
+    records = {record["method"]: record for record in device.measurements(network)}
+    bits = ("stored_weight_bits", "computed_weight_bits", "computed_activation_bits")
+    assert ("winograd" in records) == device.tuner.isa.multiplies_pairs
+    if "winograd" in records:
+        assert [records["winograd"][name] for name in bits] == [64, 16, 16]
+    fields = {field: getattr(device, field) for field in device.__dataclass_fields__}
+    without = TvmCpu(**fields | {"excluded_methods": ("winograd", "bit_serial")})
+    assert {record["method"] for record in without.measurements(network)} == set(records) - {"winograd", "bit_serial"}
+    assert "bit_serial" in records
+
+
 def test_a_second_device_reads_what_the_first_measured(device, monkeypatch):
     again = TvmCpu(**{field: getattr(device, field) for field in device.__dataclass_fields__})
     expected = device.layer_cost(LINEAR, Precision(4, 8))

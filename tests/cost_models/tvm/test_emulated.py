@@ -5,10 +5,12 @@ import pytest
 
 from cost_models.tvm.image import Image
 from cost_models.tvm.integer import Bounds, convolve, requantize
-from cost_models.tvm.kernels.convolution import Convolution, ConvolutionKernel, Tiling
+from cost_models.tvm.kernels.convolution import ConvolutionKernel
 from cost_models.tvm.kernels.depthwise import DepthwiseKernel
 from cost_models.tvm.kernels.epilogue import Epilogue, Output
 from cost_models.tvm.kernels.isa import ISAS
+from cost_models.tvm.kernels.shape import Convolution
+from cost_models.tvm.kernels.tiling import Tiling
 from cost_models.tvm.kernels.weights import WeightStorage
 from cost_models.tvm.reference import SHIFTS, STEPS, reference_kernel, seeds
 
@@ -83,7 +85,7 @@ def test_convolutions_are_exact(run_emulated, machine, isa, options, requantizat
     accumulator = convolve(x, codes, bias, groups=groups)
     output = Output(generator.uniform(50, 100, out_channels) / np.abs(accumulator).max(), Bounds(100, 0, 255))
 
-    offset = kernel.isa.activation_offset * codes.sum((1, 2, 3), dtype=np.int64)
+    offset = kernel.activation_offset * codes.sum((1, 2, 3), dtype=np.int64)
     given = {
         "input": x,
         "weights": kernel.pack(codes),

@@ -1,6 +1,7 @@
 """A search whose process is killed goes on when the command is repeated, and loses nothing."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -77,8 +78,8 @@ def check(folder, before):
     assert not list(run.glob(".*.part"))
 
 
-def started(folder, **options):
-    return subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, **options)
+def started(folder, *overrides, **options):
+    return subprocess.Popen([*command(folder), *overrides], stdout=subprocess.DEVNULL, **options)
 
 
 def wait_for(process, condition):
@@ -115,6 +116,22 @@ def test_interrupted_among_the_candidates_of_the_sampler(tmp_path):
     assert "Traceback" not in err
     before = complete(tmp_path)
     assert 20 <= len(before) < N_TRIALS
+    finish(tmp_path)
+    check(tmp_path, before)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_every_worker(tmp_path):
+    """A terminal sends Ctrl-C to all of them."""
+    process = started(tmp_path, "workers=2", stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert wait_for(process, lambda: len(complete(tmp_path)) >= 5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)  # until the last of them has closed it
+    assert process.returncode == 130
+    assert err.endswith(f"Interrupted. Repeat the command with run_dir={tmp_path / 'run'} to go on.\n")
+    assert "Traceback" not in err
+    assert not list((tmp_path / "run").glob(".worker-*"))
+    before = complete(tmp_path)
     finish(tmp_path)
     check(tmp_path, before)
 

@@ -1,5 +1,8 @@
 """Judging on growing parts of the search split."""
 
+from operator import gt as greater
+from operator import lt as less
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from hwsearch.graph import capture
 from hwsearch.judging import SplitJudge, growing_parts
 from hwsearch.networks import DigitsResNet, load_checkpoint
 from hwsearch.quantize import build_database, calibrate, minmax
+from hwsearch.search import never
 
 PREPROCESS = Preprocess(shape=(1, 8, 8), divisor=16.0)
 IMAGES = 400
@@ -54,7 +58,7 @@ def test_parts_double_and_have_every_class():
 
 def test_a_candidate_with_hope_is_judged_on_all_images(digits, judge):
     network, database, ranges, parts = digits
-    found = judge(uniform(digits, 4), lambda top1: False)
+    found = judge(uniform(digits, 4), never)
     assert (found.n, found.dropped) == (IMAGES, False)
     fake = FakeQuantNetwork(network, database, ranges)
     fake.configure(uniform(digits, 4))
@@ -71,20 +75,33 @@ def test_a_candidate_with_hope_is_judged_on_all_images(digits, judge):
 
 
 def test_a_candidate_without_hope_is_dropped_with_an_estimate(digits, judge):
-    front = judge(uniform(digits, 8), lambda top1: False).measures["top1"]
-    full = judge(uniform(digits, 2), lambda top1: False).measures["top1"]
+    front = judge(uniform(digits, 8), never).measures
+    full = judge(uniform(digits, 2), never).measures
+    assert full["kl"] > front["kl"]
+    for measure, worse in (("top1", less), ("agreement", less), ("kl", greater)):
+        asked = []
+
+        def hopeless(best, measure=measure, worse=worse, asked=asked):
+            asked.append(best[measure])
+            return worse(best[measure], front[measure])
+
+        found = judge(uniform(digits, 2), hopeless)
+        assert found.dropped
+        assert found.n == len(digits[3][0][0])
+        assert worse(asked[0], front[measure])
+        assert not worse(asked[0], found.measures[measure])  # what it may be is no worse than what it most likely is
+        assert found.measures[measure] == pytest.approx(full[measure], rel=0.5)
+        assert judge(uniform(digits, 8), hopeless).n == IMAGES  # a tie is not worse
+
+
+def test_bounds_keep_to_what_a_measure_can_be(judge, digits):
     asked = []
-
-    def hopeless(top1):
-        asked.append(top1)
-        return top1 < front
-
-    found = judge(uniform(digits, 2), hopeless)
-    assert found.dropped
-    assert found.n == len(digits[3][0][0])
-    assert asked[0] < front
-    assert abs(found.measures["top1"] - full) < 10
-    assert judge(uniform(digits, 8), hopeless).n == IMAGES  # a tie is not worse
+    judge(uniform(digits, 2), lambda best: asked.append(best))
+    assert len(asked) == len(digits[3]) - 1
+    for best in asked:
+        assert best["kl"] >= 0
+        assert best["top1"] <= 100
+        assert best["agreement"] <= 100
 
 
 def test_the_float_network_is_compared_with(digits, judge):

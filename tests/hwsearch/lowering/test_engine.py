@@ -20,8 +20,8 @@ class Branches(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem, self.conv = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1)
-        self.depthwise, self.fc = nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Linear(16, 5)
+        self.stem, self.conv = nn.Conv2d(3, 16, 3, 1, 1), nn.Conv2d(16, 16, 3, 1, 1)  # by Winograd's algorithm on x86
+        self.depthwise, self.fc = nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.Linear(32, 5)
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.stem(x)), 2)

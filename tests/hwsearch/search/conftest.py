@@ -11,7 +11,7 @@ import pytest
 
 from cost_models import BitConfig, CostModel, LayerSpec, NetworkSpec, load_device
 from hwsearch.costs import cost_table, pricing
-from hwsearch.search import Judgement, SearchSpace, build_space, canonical
+from hwsearch.search import Hopeless, Judgement, SearchSpace, build_space, canonical
 from hwsearch.sensitivity_table import COLUMNS
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -34,7 +34,7 @@ class Judge:
         self.calls: Counter[object] = Counter()
         self.interrupt_at = interrupt_at
 
-    def __call__(self, config: BitConfig, hopeless: Callable[[float], bool]) -> Judgement:
+    def __call__(self, config: BitConfig, hopeless: Hopeless) -> Judgement:
         self.calls[canonical(config)] += 1
         if self.calls.total() == self.interrupt_at:
             raise KeyboardInterrupt

@@ -198,15 +198,23 @@ def test_a_database_serves_as_storage(small, new_judge, tmp_path, stop):
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("study.db", "Could not parse SQLAlchemy URL from given URL string"),
-        ("sqlite:////no/such/folder/study.db", "(sqlite3.OperationalError) unable to open database file"),
-        ("mongo://localhost/study", "Can't load plugin: sqlalchemy.dialects:mongo"),
+        ("sqlite:////no/such/folder/study.db", "[Errno 2] No such file or directory: '/no/such/folder/.turn.lock'"),
+        ("sqlite:////dev/null/study.db", "[Errno 20] Not a directory: '/dev/null/.turn.lock'"),
     ],
 )
 def test_a_database_that_cannot_be_opened_is_named(tmp_path, url, reason):
     with pytest.raises(ValueError) as error:
         open_storage(url, tmp_path)
-    assert str(error.value) == f"storage={url} can't be opened: {reason}; give a URL such as sqlite:///FILE."
+    assert str(error.value) == f"storage={url} can't be opened: {reason}."
+
+
+@pytest.mark.parametrize("url", ["study.db", "sqlite://", "mysql://me:***@host/study", "redis://host"])
+def test_other_databases_are_refused(tmp_path, url):
+    with pytest.raises(ValueError) as error:
+        open_storage(url.replace("***", "secret"), tmp_path)
+    assert str(error.value) == (
+        f"storage={url} is no database that a search can be kept in; give sqlite:///FILE or postgresql://HOST/DATABASE."
+    )
 
 
 def test_a_run_folder_has_one_writer(tmp_path):

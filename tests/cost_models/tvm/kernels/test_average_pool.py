@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from cost_models.tvm.image import Image
 from cost_models.tvm.integer import sum_windows
 from cost_models.tvm.kernels.average_pool import AveragePoolKernel
-from cost_models.tvm.kernels.convolution import Convolution
 from cost_models.tvm.kernels.epilogue import Epilogue
 from cost_models.tvm.kernels.isa import ISAS
+from cost_models.tvm.kernels.shape import Convolution
 
 
 def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from cost_models.tvm.image import Image
 from cost_models.tvm.integer import Bounds, convolve, requantize
 from cost_models.tvm.kernels.bit_serial import BITS, BitSerialKernel
-from cost_models.tvm.kernels.convolution import Convolution, Tiling
 from cost_models.tvm.kernels.epilogue import Epilogue, Output
 from cost_models.tvm.kernels.isa import ISAS
+from cost_models.tvm.kernels.shape import Convolution
+from cost_models.tvm.kernels.tiling import Tiling
 
 
 def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from cost_models.tvm.image import Image
 from cost_models.tvm.integer import Bounds, convolve, requantize
-from cost_models.tvm.kernels.convolution import Convolution, ConvolutionKernel, Tiling
+from cost_models.tvm.kernels.convolution import ConvolutionKernel
 from cost_models.tvm.kernels.epilogue import Epilogue, Output
 from cost_models.tvm.kernels.isa import ISAS
+from cost_models.tvm.kernels.shape import Convolution
+from cost_models.tvm.kernels.tiling import Tiling
 from cost_models.tvm.kernels.weights import CODEBOOK_BITS, PLANES, WeightStorage
 
 STORAGES = [WeightStorage(bits) for bits in PLANES] + [WeightStorage(bits, "codebook") for bits in CODEBOOK_BITS]
@@ -168,7 +170,7 @@ def test_packed_weights_are_exact_on_arm(run_emulated, store, isa, options, stor
     stored = store(image, generator.integers(0, 256, (1, 4, 5, 32)).astype(np.uint8), 3)
     accumulator = convolve(stored, weights.values, np.zeros(20, np.int32))
     output = Output(generator.uniform(50, 100, 20) / np.abs(accumulator).max(), Bounds(100, 0, 255))
-    offset = kernel.isa.activation_offset * weights.values.sum((1, 2, 3), dtype=np.int64)
+    offset = kernel.activation_offset * weights.values.sum((1, 2, 3), dtype=np.int64)
     given = {
         "input": stored,
         "parameters": kernel.epilogue.pack(offset, [output], None, kernel.alignment),

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from cost_models.tvm.image import Image
 from cost_models.tvm.integer import convolve
-from cost_models.tvm.kernels.convolution import Convolution
 from cost_models.tvm.kernels.depthwise import DepthwiseKernel, DepthwiseTiling
 from cost_models.tvm.kernels.epilogue import Epilogue
 from cost_models.tvm.kernels.isa import ISAS
+from cost_models.tvm.kernels.shape import Convolution
 
 
 def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
