@@ -37,7 +37,8 @@ class PairedMoments:
         """What to add to weights w ``[O, ...]`` so that they give with y what w gives with x: ``w shift cov(y)^-1``."""
         through = torch.bmm(self._rows(weight), self.shift).double()
         covariance = self.quantized.damped(damping).double()
-        return torch.linalg.solve(covariance, through, left=False).float().view(weight.shape)
+        change: Tensor = torch.linalg.solve(covariance, through, left=False)
+        return change.float().view(weight.shape)
 
     def gain(self, weight: Tensor, change: Tensor) -> float:
         """By how much a change lowers the squared error of the outputs, summed: ``2 w shift d - d cov(y) d``."""

@@ -77,7 +77,7 @@ def _activation_noise(
             sums[layer, bits] = sums.get((layer, bits), 0.0) + float(error.double().square().sum())
 
     for batch in images.parts():
-        observe(network.graph, batch.inputs, set(layers), see)
+        observe(network.graph, [batch.inputs], set(layers), see)
     values = len(images.inputs)
     return {(layer, bits): (total / counts[layer] / values, counts[layer]) for (layer, bits), total in sums.items()}
 

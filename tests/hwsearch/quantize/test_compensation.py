@@ -89,10 +89,19 @@ def test_what_few_samples_show_by_chance_changes_nothing(images):
     (spec,) = capture(nn.Linear(300, 5), torch.zeros(2, 300)).layers
     weight = torch.randn(5, 300)
     x = torch.randn(images, 300)
+    y = x + 0.1 * torch.randn_like(x)
     start = quantize_weight(weight, weight.abs().amax(1), 4)
-    moments = paired_moments(spec, [(x, x + 0.1 * torch.randn_like(x))], positions=1, generator=torch.Generator())
-    found = compensate(weight, start, uniform_levels(4), moments, nearest)
-    assert torch.equal(found.codes, start.codes)
+    found, unchanged = (
+        compensate(
+            weight,
+            start,
+            uniform_levels(4),
+            paired_moments(spec, [pair], positions=1, generator=torch.Generator()),
+            nearest,
+        )
+        for pair in ((x, y), (y, y))
+    )
+    assert torch.equal(found.codes, unchanged.codes)
     assert found.dequantize().isfinite().all()
 
 
