@@ -40,7 +40,8 @@ class MeasuredDevice:
 
     A layer's latency at a precision is that of the fastest kernel that computes it exactly, in a wider container if
     that is faster; so it never rises when bits fall. Energy is what the machine counts,
-    else power times latency, where the power is known.
+    else power times latency, where the power is known. Not counted is the further output that a layer writes where its
+    result is read at several widths; the latency of the whole network, measured, has it.
     """
 
     name: str
