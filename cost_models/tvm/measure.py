@@ -51,6 +51,9 @@ class Procedure:
     """How often a kernel is timed again within a round, before the least drift is accepted."""
     rotated_bytes: Count | None = None
     """Memory touched before a copy of the weights is used again; None: twice the L2 cache."""
+    least_copies: Count = 8
+    """Copies of the weights at least, up to ``cold_bytes``: between two uses of a layer's weights a network reads those
+    of its other layers, many of them as large."""
     cold_bytes: Count = 64 << 20
     """The same for the cold latency: more than the last-level cache."""
     energy_s: Positive = 0.2
@@ -59,6 +62,10 @@ class Procedure:
     def touched_bytes(self, runner: Runner) -> int:
         """``rotated_bytes``, or what the machine's L2 cache asks for."""
         return self.rotated_bytes or 2 * runner.l2_bytes
+
+    def warm_bytes(self, subject: "Subject", runner: Runner) -> int:
+        """Memory touched before a copy of a kernel's weights is used again."""
+        return max(self.touched_bytes(runner), min(self.least_copies * subject.size_bytes, self.cold_bytes))
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,14 @@ class Subject:
     rotated: Collection[int]
     memory_bound: bool = False
 
+    @property
+    def size_bytes(self) -> int:
+        """Of what one call touches."""
+        return sum(array.nbytes for array in self.arrays)
+
     def copies(self, touched_bytes: int) -> int:
         """Copies of the weights, so that calls touch ``touched_bytes`` before they use the same copy again."""
-        return -(-touched_bytes // sum(array.nbytes for array in self.arrays)) if self.rotated else 1
+        return -(-touched_bytes // self.size_bytes) if self.rotated else 1
 
 
 @checked_dataclass(frozen=True)
@@ -136,7 +148,7 @@ def measure(
                 progress(next(done), total)
         return rounds
 
-    samplers = [Sampler.of(s, procedure.touched_bytes(runner), runner, procedure) for s in subjects]
+    samplers = [Sampler.of(s, procedure.warm_bytes(s, runner), runner, procedure) for s in subjects]
     rounds = time(samplers)
     rapl = runner.rapl
     energies = [sampler.energy_j(rapl) if rapl else None for sampler in samplers]

@@ -78,7 +78,8 @@ def fastest(
     for knobs in candidates:
         if entries and monotonic() - start > budget_s:
             break
-        sampler = Sampler.of(subject(knobs), procedure.touched_bytes(runner), runner, procedure)
+        compiled = subject(knobs)
+        sampler = Sampler.of(compiled, procedure.warm_bytes(compiled, runner), runner, procedure)
         entries.append(_Entry(knobs, sampler, [sampler.time()]))
         progress(len(entries), len(candidates))
     finalists = entries

@@ -52,6 +52,13 @@ def test_copies_are_touched_in_turn() -> None:
     assert Subject(None, arrays, ()).copies(5000) == 1
 
 
+def test_a_networks_other_layers_are_read_between_two_uses() -> None:
+    runner, procedure = LocalRunner.host(), Procedure(rotated_bytes=2000, least_copies=8, cold_bytes=100_000)
+    sizes = [100, 500, 20_000, 200_000]
+    subjects = [Subject(None, (np.zeros(size, np.uint8),), {0}) for size in sizes]
+    assert [s.copies(procedure.warm_bytes(s, runner)) for s in subjects] == [20, 8, 5, 1]
+
+
 def test_kernels_are_timed(dot_subject) -> None:
     steps = []
     subjects = [dot_subject(8, 64), dot_subject(64, 4096, memory_bound=True)]
