@@ -74,7 +74,7 @@ def pareto_figure(
 def progress_figure(
     progress: pd.DataFrame, objectives: Sequence[str], reference_point: Mapping[str, float], title: str
 ) -> Figure:
-    """Hypervolume of the front against the number of judged candidates.
+    """Hypervolume of the front against the number of candidates, those dropped early included.
 
     Args:
         progress: ``progress.csv``.
@@ -84,7 +84,7 @@ def progress_figure(
     """
     figure, (ax,) = _panels(1, height=4.2)
     ax.step(progress["judged"], progress["hypervolume"], where="post", color=BLUE, lw=1.6, label="search split")
-    ax.set_xlabel("judged candidates")
+    ax.set_xlabel("candidates, those dropped early included")
     ax.set_ylabel("hypervolume of the front (share)")
     _title_and_legend(figure, ax, title, columns=1)
     used = {name: reference_point[name] for name in objectives}
