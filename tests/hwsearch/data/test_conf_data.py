@@ -60,5 +60,5 @@ def test_vww_loads_without_its_calibration_samples():
 
 def test_imagenet_loads_1000_photographs_of_430_classes():
     data = load("imagenet_nips17", shared("imagenet"), Preprocess((3, 32, 32), resize=True))
-    assert data.inputs.shape == (1000, 32, 32, 3) and data.calibration.shape == (256, 32, 32, 3)
+    assert data.inputs.shape == (1000, 32, 32, 3) and data.calibration.shape == (1000, 32, 32, 3)
     assert data.labels[:4].tolist() == [305, 883, 243, 559] and len(set(data.labels.tolist())) == 430
