@@ -3,8 +3,9 @@
     python benchmarks/ptq.py [--quick] [--out FILE.json] [--networks resnet20] [--methods fast,best] [--bits 4,3,2]
 
 Needs the weights and images of ``../shared/data`` (``--data``). Methods are the files of ``conf/quantizer``. A figure
-such as ``resnet20_w4a32_fast_drop`` is float top-1 minus top-1 in points, on the same images. Layers that are quantized
-lie in ``--cache``, so that a benchmark that was stopped goes on.
+such as ``resnet20_w4a32_fast_drop`` is float top-1 minus top-1 in points, on the same images. Quantized activations are
+judged by the compiled integer network where it takes the network, as in a search. Layers that are quantized lie in
+``--cache``, so that a benchmark that was stopped goes on.
 """
 
 import json
@@ -19,11 +20,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from report import CONSOLE, print_table
 
-from cost_models import FLOAT, Precision
+from cost_models import FLOAT, FLOAT_BITS, Precision
 from hwsearch.cli.hydra_app import conf_dir
 from hwsearch.cli.schema import EvaluateConfig
-from hwsearch.cli.setup import Task, activation_ranges, layer_database, load_task
-from hwsearch.evaluate import FakeQuantNetwork, accuracy
+from hwsearch.cli.setup import Task, activation_ranges, cache_dir, layer_database, load_task
+from hwsearch.evaluate import Engine, FakeQuantNetwork, accuracy
+from hwsearch.judging import choose_engine
 
 NETWORKS = {
     "resnet20": ("cifar_resnet20", "cifar10", "cifar10/resnet20.pth"),
@@ -83,13 +85,25 @@ def measure(config: EvaluateConfig, network: str, precisions: Sequence[Precision
     start = time.perf_counter()
     database = layer_database(config, task, precisions)
     took = time.perf_counter() - start
-    ranges = activation_ranges(config, task) if any(p.activation_bits < 32 for p in precisions) else {}
-    judge = FakeQuantNetwork(task.network, database, ranges)
-    top1 = {str(precision).lower(): judged(judge, task, precision, images) for precision in precisions}
+    integers = [precision for precision in precisions if precision.activation_bits < FLOAT_BITS]
+    ranges = activation_ranges(config, task) if integers else {}
+    top1 = {}
+    for same in filter(None, (integers, [precision for precision in precisions if precision not in integers])):
+        engine = choose_engine(
+            "auto",
+            task.network,
+            database,
+            ranges,
+            same,
+            images=min(images, len(task.data.labels)),
+            batch_size=task.batch_size,
+            cache_dir=cache_dir(config) / "kernels",
+        )
+        top1 |= {str(precision).lower(): judged(engine, task, precision, images) for precision in same}
     return Row(network, config.quantizer.name, top1, took)
 
 
-def judged(judge: FakeQuantNetwork, task: Task, precision: Precision, images: int) -> float:
+def judged(judge: Engine, task: Task, precision: Precision, images: int) -> float:
     """Top-1 of one precision in every layer, on the first images."""
     judge.configure(dict.fromkeys((layer.name for layer in task.network.layers), precision))
     return accuracy(judge, task.batches(slice(images)), f"judging {precision}").top1
