@@ -1,6 +1,6 @@
 """What a cost model answers, and the two costs that need no hardware: storage size and BOPs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -77,6 +77,10 @@ class CostModel(Protocol):
 @runtime_checkable
 class Measuring(Protocol):
     """What a device that measures its costs on itself offers beside them."""
+
+    def storing(self, codebook_bits: Collection[int]) -> CostModel:
+        """The device when ``uniform`` weights of these widths are stored as codebooks and computed as such."""
+        ...
 
     def measurements(self, network: NetworkSpec) -> Sequence[Mapping[str, object]]:
         """Everything measured for a network's layers and operators, a record per kernel."""

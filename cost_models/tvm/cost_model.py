@@ -1,12 +1,12 @@
 """A CPU whose costs are measured: every shape of a layer once, on kernels that TVM compiles."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from platformdirs import user_cache_path
 from pydantic import Field
@@ -39,7 +39,7 @@ class MeasuredDevice:
     """Latency of a network = sum of its layers' and other operators' measured latencies.
 
     A layer's latency at a precision is that of the fastest kernel that computes it exactly, in a wider container if
-    that is faster; so it never rises when bits fall. Energy is what the machine counts,
+    that is faster; so it never rises when bits of one format fall. Energy is what the machine counts,
     else power times latency, where the power is known. Not counted is the further output that a layer writes where its
     result is read at several widths; the latency of the whole network, measured, has it.
     """
@@ -58,6 +58,8 @@ class MeasuredDevice:
     """Widths of a layer's input."""
     weight_formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("uniform",)
     """Uniform weights, and perhaps codebooks."""
+    codebook_bits: tuple[Bits, ...] = ()
+    """Widths at which the quantizer's ``uniform`` weights are codebooks, too, which kernels for these compute."""
     excluded_methods: tuple[Literal["bit_serial", "winograd"], ...] = ()
     """Kernels not to use. Those of ``winograd`` store 64 bits for each weight, whatever its own."""
     procedure: Procedure = Procedure()
@@ -90,6 +92,10 @@ class MeasuredDevice:
             return ()
         return (f"Energy is {self.power_w:g} W ({self.power_source}) times latency, unless the CPU counts it.",)
 
+    def storing(self, codebook_bits: Collection[int]) -> Self:
+        """The device when ``uniform`` weights of these widths are stored as codebooks and computed as such."""
+        return replace(self, codebook_bits=tuple(codebook_bits))
+
     @property
     def additive(self) -> bool:
         """Other operators run at 8 bits whatever the configuration."""
@@ -120,7 +126,7 @@ class MeasuredDevice:
         """
         require_supported(self.name, layer, precision, self.precisions(layer))
         timed = self._timed(layer)
-        best = fastest_of(timed, precision)
+        best = fastest_of(timed, self._as_stored(precision))
         computed_as = best.computed_as if best.computed_as != precision else None
         cost = self._cost(timed[best].measurement)
         return Cost(cost.latency_s, cost.energy_j, computed_as=computed_as, stored_weight_bits=best.stored_weight_bits)
@@ -170,7 +176,12 @@ class MeasuredDevice:
 
     def _timed(self, layer: LayerSpec) -> dict[Variant, Timed]:
         """The best kernel of every variant that computes one of the layer's precisions."""
-        return self.tuner.tune(*self._shape(layer), self.precisions(layer))
+        return self.tuner.tune(*self._shape(layer), [self._as_stored(p) for p in self.precisions(layer)])
+
+    def _as_stored(self, precision: Precision) -> Precision:
+        """With the format that the quantizer gives its weights."""
+        coded = precision.weight_bits in self.codebook_bits
+        return replace(precision, weight_format="codebook") if coded else precision
 
     def _operator_cost(self, operator: OperatorSpec, network: NetworkSpec) -> Cost:
         """Cost of an operator; a sum that a layer's kernel does on the way costs what it adds to the kernel."""

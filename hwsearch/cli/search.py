@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from cost_models import FLOAT, CostModel, Precision, load_device
+from cost_models import FLOAT, CostModel, Precision
+from hwsearch.cli.hardware import load_hardware, notes
 from hwsearch.cli.judging import prepare_judging
 from hwsearch.cli.latency import network_latency
 from hwsearch.cli.proposing import build_proposer, build_sampler, proposes, sensitivities
@@ -73,6 +74,11 @@ class _Search:
     def objectives(self) -> list[str]:
         return self.config.objective.objectives
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results must know."""
+        return notes(self.hardware, self.config.quantizer, self.space)
+
 
 def search_command(config: SearchConfig, run_dir: Path) -> None:
     """Search, then write every table, the figure, and the Pareto table on the terminal."""
@@ -105,7 +111,7 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     check_objectives(objectives)
     constraints = parse_constraints(config.constraints.model_dump())
     build_sampler(config.sampler, seed=0)  # refuses a wrong sampler before any work
-    hardware = load_device(config.hardware)
+    hardware = load_hardware(config.hardware, config.quantizer)
     task = load_task(config)
     layers = task.network.layers
     space = build_space(layers, hardware, shared=shared_inputs(task.network), **config.space.arguments())
@@ -230,14 +236,14 @@ def _run_info(plan: _Search, reference: Mapping[str, float]) -> RunInfo:
         n_trials=plan.config.n_trials,
         seed=plan.config.seed,
         reference_point=reference,
-        warnings=list(plan.hardware.warnings),
+        warnings=plan.notes,
     )
 
 
 def _report(trials: pd.DataFrame, pareto: pd.DataFrame, plan: _Search, run_dir: Path) -> None:
     console = Console()
     console.print(render_pareto(pareto))
-    for warning in plan.hardware.warnings:
+    for warning in plan.notes:
         console.print(f"Note on {plan.hardware.name}: {warning}", style="yellow", highlight=False)
     if not pareto["on_front"].any():
         console.print(_nearest(trials, plan.constraints), style="bold red", highlight=False)

@@ -10,7 +10,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from cost_models import BitConfig, LayerSpec, load_device
+from cost_models import BitConfig, LayerSpec
+from hwsearch.cli.hardware import load_hardware
 from hwsearch.cli.run_config import read_run_config
 from hwsearch.cli.schema import SolveConfig
 from hwsearch.costs import check_fits, cost_table, pricing
@@ -36,7 +37,7 @@ def solve_command(run: Path, config: SolveConfig, run_dir: Path) -> None:
     """Find configurations of least predicted loss from what a search stored; print and write them."""
     searched = read_run_config(run)
     table, network = read_sensitivities(run / SENSITIVITIES), read_network(run)
-    hardware = load_device(config.hardware or searched.hardware)
+    hardware = load_hardware(config.hardware or searched.hardware, searched.quantizer)
     space = build_space(network.layers, hardware, shared=_groups(run), **searched.space.arguments())
     check_fits(network, hardware, space.narrowest)
     price = pricing(cost_table(network.layers, hardware), network, hardware)
