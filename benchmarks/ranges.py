@@ -3,7 +3,8 @@
     python benchmarks/ranges.py [--quick] [--out FILE.json]
 
 Weights are random: Student's t with 5 degrees of freedom, whose tails are about as heavy as those of trained layers.
-Estimators take turns at every layer; ratios are of sums over layers, medians over rounds. The optimum that an excess is
+Estimators take turns at every layer; ratios are of sums over layers, medians over rounds. ``requant_global`` takes all
+widths at once; layer databases ask for one after the other, which ``width by width`` times. The optimum that an excess is
 over is found by brute force in float64: the error at 4,000 scales from sorted weights and their prefix sums, and at the
 least squares scales of the codes that each of them gives; the largest scale is the last whose highest level the largest
 weight still has. Short rows have more minima than that at 7 and 8 bits: a negative excess is below the brute force.
@@ -44,6 +45,7 @@ from hwsearch.quantize import (
     mse_grid,
     octav,
     requant,
+    requant_global,
     weight_mse,
     weight_qmax,
 )
@@ -65,7 +67,10 @@ ESTIMATORS: dict[str, Estimator] = {
         for estimate in (requant, mse_grid, lp, octav, aciq, kl, minmax)
     },
 }
-TIMED = ("requant_global", "requant", "mse_grid")
+WIDTH_BY_WIDTH: dict[str, Estimator] = {
+    "requant_global width by width": lambda rows: [requant_global(rows, bits) for bits in BITS]
+}
+TIMED = {name: ESTIMATORS[name] for name in ("requant_global", "requant", "mse_grid")} | WIDTH_BY_WIDTH
 
 
 def heavy_tailed(module: nn.Module, seed: int) -> list[Tensor]:
@@ -85,9 +90,9 @@ def time_layers(weights: Sequence[Tensor], granularity: str) -> dict[str, float]
     seconds = dict.fromkeys(TIMED, 0.0)
     for weight in weights:
         rows = rows_of(weight, granularity)
-        for name in TIMED:
+        for name, estimate in TIMED.items():
             start = time.perf_counter()
-            ESTIMATORS[name](rows)
+            estimate(rows)
             seconds[name] += time.perf_counter() - start
     return seconds
 
@@ -157,6 +162,7 @@ def main(
     CONSOLE.print(f"{len(weights)} layers, {count:,} weights, 2 to 8 bits, {torch.get_num_threads()} threads")
     results: dict[str, float] = {}
     for granularity in GRANULARITIES:
+        time_layers(weights[:1], granularity)  # torch's first calls allocate
         rounds = [time_layers(weights, granularity) for _ in track(range(1 if quick else 3), f"timing {granularity}")]
         print_table(
             granularity,
