@@ -4,7 +4,7 @@
 
 Weights are random: Student's t with 5 degrees of freedom, whose tails are about as heavy as those of trained layers.
 Estimators take turns at every layer; ratios are of sums over layers, medians over rounds. ``requant_global`` takes all
-widths at once; layer databases ask for one after the other, which ``width by width`` times. The optimum that an excess is
+widths at once; layer databases ask for one after the other: ``width by width``. The optimum that an excess is
 over is found by brute force in float64: the error at 4,000 scales from sorted weights and their prefix sums, and at the
 least squares scales of the codes that each of them gives; the largest scale is the last whose highest level the largest
 weight still has. Short rows have more minima than that at 7 and 8 bits: a negative excess is below the brute force.
