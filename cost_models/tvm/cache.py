@@ -38,7 +38,7 @@ class Key:
         template: Version of the code that writes it; ``sources_digest`` gives one that cannot be forgotten.
         shape: Sizes of the layer.
         precision: Bits and formats.
-        knobs: The kernel's variant; empty where the record tells the fastest one.
+        knobs: The kernel's variant, or what the search was allowed whose fastest one the record tells.
         target: ``Target.attributes``.
         cpu_model: The machine.
         compiler: ``compiler_versions()``.
@@ -93,12 +93,12 @@ class Record:
     Attributes:
         knobs: The variant that was measured.
         measurement: Its times.
-        library_sha256: Of the compiled library that was measured.
+        library_sha256: Of the compiled library that was measured; None where nothing could link it.
     """
 
     knobs: dict[str, JsonValue]
     measurement: Measurement
-    library_sha256: str
+    library_sha256: str | None
 
 
 _RECORD = TypeAdapter(Record)
@@ -134,6 +134,8 @@ class Cache:
 
     def library(self, key: Key, record: Record, suffix: str) -> Path | None:
         """Path of the library that ``record`` is about, or None where it is missing or damaged."""
+        if record.library_sha256 is None:
+            return None
         path = self._entry(key) / f"{record.library_sha256}{suffix}"
         try:
             intact = _sha256(path.read_bytes()) == record.library_sha256
@@ -144,7 +146,7 @@ class Cache:
         return path if intact else None
 
     def add(
-        self, key: Key, knobs: Mapping[str, JsonValue], measurement: Measurement, library: bytes, suffix: str
+        self, key: Key, knobs: Mapping[str, JsonValue], measurement: Measurement, library: bytes | None, suffix: str
     ) -> Record:
         """Keep a measurement and the library that was measured, instead of what is there.
 
@@ -152,15 +154,16 @@ class Cache:
             key: What it is found by.
             knobs: The variant that was measured.
             measurement: Its times.
-            library: ``Runner.export`` of it.
+            library: ``Runner.export`` of it; None where nothing could link it.
             suffix: ``Runner.library_suffix``.
         """
-        record = Record(dict(knobs), measurement, _sha256(library))
+        record = Record(dict(knobs), measurement, None if library is None else _sha256(library))
         described = [asdict(key), _RECORD.dump_python(record, mode="json")]
         content = {"key": described[0], "record": described[1], "checksum": _sha256(_canonical(described))}
         entry = self._entry(key)
         try:
-            _write_whole(entry / f"{record.library_sha256}{suffix}", library)
+            if library is not None:
+                _write_whole(entry / f"{record.library_sha256}{suffix}", library)
             _write_whole(entry / RECORD, json.dumps(content, indent=1).encode())
         except OSError as error:
             self._warn("Compiled kernels and their latencies are not cached in %s: %s", self._folder, error)

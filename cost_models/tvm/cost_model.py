@@ -168,7 +168,8 @@ class MeasuredDevice:
             compile_network: ``hwsearch.lowering.compiled.compile_network`` of the network, with one image per call.
         """
         compiled = compile_network(self.requantization, self.tuner.choose, self.runner)
-        latency_s: float = compiled.measured(self.procedure).latency_s
+        with self.tuner.cache.exclusive():
+            latency_s: float = compiled.measured(self.procedure).latency_s
         return latency_s
 
     def _shape(self, layer: LayerSpec) -> tuple[Convolution, Epilogue]:

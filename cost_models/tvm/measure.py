@@ -9,7 +9,6 @@ kernel is timed again.
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
 from typing import Annotated, Any
 
 import numpy as np
@@ -99,7 +98,7 @@ class Measurement:
     """What timing a kernel gave.
 
     Attributes:
-        latency_s: Median over rounds, with weights outside the L2 cache.
+        latency_s: Median over rounds, with more than the L2 cache touched between two uses of the same weights.
         spread: Interquartile range over rounds, as a share of the median.
         cold_latency_s: The same with weights from memory, where asked for.
         energy_j: Joules per call, those of the whole machine; None where nothing counts them.
@@ -121,31 +120,21 @@ class Measurement:
     date: datetime
 
 
-def measure(
-    subjects: Sequence[Subject],
-    runner: Runner,
-    procedure: Procedure,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Measurement]:
+def measure(subjects: Sequence[Subject], runner: Runner, procedure: Procedure) -> list[Measurement]:
     """Time kernels beside each other and beside the reference kernel.
 
     Args:
         subjects: Kernels, loaded by ``runner``.
         runner: The machine.
         procedure: How often and how long.
-        progress: Called with (timings done, all of them).
     """
     reference = _Reference(runner)
-    memory_bound = [subject for subject in subjects if subject.memory_bound]
-    total = procedure.rounds * (len(subjects) + len(memory_bound))
-    done = count(1)
 
     def time(samplers: Sequence[Sampler]) -> list[_Rounds]:
         rounds: list[_Rounds] = [[] for _ in samplers]
         for _ in range(procedure.rounds):
             for sampler, of_one in zip(samplers, rounds, strict=True):
                 of_one.append(time_until_calm(sampler.time, reference.time, reference.drift, procedure))
-                progress(next(done), total)
         return rounds
 
     samplers = [Sampler.of(s, procedure.warm_bytes(s, runner), runner, procedure) for s in subjects]

@@ -56,6 +56,8 @@ def operator_kernel(operator: OperatorSpec, batch: int, requantization: Requanti
         case "mul" if len(operator.in_counts) == 2:
             whole = operator.in_counts[1] == operator.out_count
             return MultiplyKernel(out, out if whole else Image(1, 1, operator.channels, batch=batch), epilogue, isa)
+        case "add" | "mul" if len(operator.in_counts) == 1:  # with a constant: any function of one value is a table
+            return LookupKernel(out, (out,), isa)
         case "lookup":
             return LookupKernel(out, (out,), isa)
         case "concat":

@@ -120,10 +120,10 @@ def exported(executable: Any, suffix: str) -> bytes:
 
     Raises:
         OSError: If the folder of temporary files is full.
-        RuntimeError: If the C++ compiler that links shared libraries is missing, or fails.
+        FileNotFoundError: If no C++ compiler is there to link shared libraries.
     """
     if suffix == ".so" and get_cc() is None:
-        raise RuntimeError("Linking compiled kernels needs a C++ compiler: install g++ or clang++, or set CXX.")
+        raise FileNotFoundError("Linking compiled kernels needs a C++ compiler: install g++ or clang++, or set CXX.")
     with tempfile.TemporaryDirectory() as folder:
         free_bytes = shutil.disk_usage(folder).free
         if free_bytes < EXPORT_BYTES:  # LLVM ends the process when it cannot write

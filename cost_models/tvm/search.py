@@ -53,7 +53,6 @@ def fastest(
     *,
     tie: float = 0.02,
     procedure: Procedure = QUICK,
-    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Found[Knobs]:
     """Time variants of a kernel: all of them shortly, the faster half again, and so on.
 
@@ -64,7 +63,6 @@ def fastest(
         budget_s: Seconds after which no further variant is compiled; the first always is.
         tie: Times within this share of the best are equal, and the first of the candidates wins.
         procedure: Duration of samples, and how often the slower half is dropped.
-        progress: Called with (variants timed, all of them).
 
     Raises:
         ValueError: If there is no candidate.
@@ -81,7 +79,6 @@ def fastest(
         compiled = subject(knobs)
         sampler = Sampler.of(compiled, procedure.warm_bytes(compiled, runner), runner, procedure)
         entries.append(_Entry(knobs, sampler, [sampler.time()]))
-        progress(len(entries), len(candidates))
     finalists = entries
     for _ in range(procedure.rounds):
         for entry in PASSES * list(finalists):

@@ -17,6 +17,8 @@ TILES = (1, 2, 3, 4)
 """Tiles of a Winograd convolution computed together."""
 FEW_ROWS = 2
 """Rows of tiles whose transformed activations are soon used."""
+MOST_MACS_IN_PLACE = (2**31 - 1) // (255 << 7)
+"""Of an output whose weights lie in the highest bits of a byte: the sum of its activations is shifted as far."""
 TRANSFORMED_BYTES = 1 << 18
 """Transformed activations that should stay in the L2 cache beside weights."""
 
@@ -35,7 +37,8 @@ def convolution_tilings(shape: Convolution, storage: WeightStorage, isa: Isa, *,
     """
     height, width = shape.out_size
     blocks = -(-shape.out_channels // shape.groups * shape.merged_groups // isa.lanes)
-    shares = {1, storage.shares} if height * width * shape.image.batch == 1 else {1}
+    in_place = height * width * shape.image.batch == 1 and shape.macs_per_output <= MOST_MACS_IN_PLACE
+    shares = {1, storage.shares} if in_place else {1}
     tiles = [
         (rows, columns, block, share)
         for rows, columns, block, share in product(ROWS, COLUMNS, BLOCKS, sorted(shares))

@@ -1,17 +1,18 @@
 """Finds and measures, for the shape of a layer, the best kernel of every variant; a cache keeps what was found."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from cost_models.layer import Precision
 from cost_models.tvm import driver
-from cost_models.tvm.cache import Cache, Key, sources_digest
+from cost_models.tvm.cache import Cache, Key, Record, sources_digest
 from cost_models.tvm.kernels.epilogue import Epilogue
 from cost_models.tvm.kernels.isa import ISAS, Isa
 from cost_models.tvm.kernels.shape import Convolution
@@ -57,7 +58,6 @@ class Tuner:
         budget_s: Seconds of search per kernel.
         tiles: Tiles to choose from for bytes; packed weights try the best few.
         excluded_methods: Methods of variants that are not used.
-        progress: Called with (variants done, all of them) for each shape.
     """
 
     runner: Runner
@@ -66,7 +66,6 @@ class Tuner:
     budget_s: float
     tiles: int
     excluded_methods: frozenset[str] = frozenset()
-    progress: Callable[[int, int], None] = field(default=lambda done, total: None, compare=False)
 
     def tune(
         self, shape: Convolution, epilogue: Epilogue, precisions: Collection[Precision] | None = None
@@ -104,9 +103,7 @@ class Tuner:
         record = self.cache.find(key)
         if record is None:
             with self.cache.exclusive():
-                timing = measure([self.subject(other)], self.runner, self.procedure)[0]
-                library = self.runner.export(self._compiled(other))
-                record = self.cache.add(key, {}, timing, library, self.runner.library_suffix)
+                record = self.cache.find(key) or self._added(key, {}, other, *self._timings([other]))
         return record.measurement
 
     def choose(self, shape: Convolution, epilogue: Epilogue, precision: Precision) -> LayerKernel:
@@ -132,16 +129,13 @@ class Tuner:
 
     def _measured(self, missing: list[Variant], shape: Convolution, epilogue: Epilogue) -> dict[Variant, Timed]:
         found: dict[Variant, LayerKernel] = {}
-        for done, variant in enumerate(missing):
-            self.progress(done, len(missing))
+        for variant in missing:
             limit = min(self.tiles, FEW) if variant.method == "dot" and variant.weight_bits < BYTE else self.tiles
             choices = candidates(variant, shape, epilogue, self.isa, limit)
             found[variant] = fastest(choices, self.subject, self.runner, self.budget_s).knobs
-        timings = measure([self.subject(best) for best in found.values()], self.runner, self.procedure)
+        timings = self._timings(list(found.values()))
         for (variant, best), timing in zip(found.items(), timings, strict=True):
-            library = self.runner.export(self._compiled(best))
-            key = self._key(variant, shape, epilogue)
-            self.cache.add(key, asdict(best.tiling), timing, library, self.runner.library_suffix)
+            self._added(self._key(variant, shape, epilogue), asdict(best.tiling), best, timing)
         return {v: Timed(best, timing) for (v, best), timing in zip(found.items(), timings, strict=True)}
 
     def _key(self, variant: Variant, shape: Convolution, epilogue: Epilogue) -> Key:
@@ -152,8 +146,18 @@ class Tuner:
             template=_template(),
             shape={"shape": asdict(shape), "epilogue": asdict(epilogue)},
             precision=asdict(variant),
-            knobs={},
+            knobs={"tiles": self.tiles, "search_s": self.budget_s},
         )
+
+    def _timings(self, kernels: Sequence[Kernel]) -> list[Measurement]:
+        return measure([self.subject(kernel) for kernel in kernels], self.runner, self.procedure)
+
+    def _added(self, key: Key, knobs: Mapping[str, JsonValue], best: Kernel, timing: Measurement) -> Record:
+        try:
+            library = self.runner.export(self._compiled(best))
+        except FileNotFoundError:  # nothing links it; its time is known all the same
+            library = None
+        return self.cache.add(key, knobs, timing, library, self.runner.library_suffix)
 
     def subject(self, best: Kernel) -> Subject:
         """A kernel compiled and given arguments; its weights lie in many places."""

@@ -17,10 +17,13 @@ def network_latency(
 ) -> Callable[[BitConfig], float]:
     """What measures a configuration's whole network, in seconds per image.
 
-    It gives NaN where the hardware does not measure, or where a configuration has no integer form; the first reason of
-    the latter kind is logged.
+    It gives NaN where the hardware does not measure, or images in batches, which networks are not compiled for; and
+    where a configuration has no integer form, the first reason of which is logged.
     """
     if not isinstance(hardware, Measuring):
+        return lambda config: nan
+    if hardware.batch != 1:
+        log.warning("measured_latency_s stays unknown: whole networks run one image per call, not %d.", hardware.batch)
         return lambda config: nan
     from hwsearch.lowering import lower  # imports tvm, which takes seconds
     from hwsearch.lowering.compiled import compile_network

@@ -131,7 +131,8 @@ class Translation:
         source = self.tensors[operation.source]
         shape = self._windows(operation.source, operation.window, epilogue.outputs[0], operation.groups)
         assert source.bounds is not None  # only logits have none, and nothing reads them
-        bits = operation.weight_bits, source.bounds.qmax.bit_length()
+        largest = max(source.bounds.qmax, source.zero_point)  # rings hold the zero point
+        bits = operation.weight_bits, largest.bit_length()
         kernel = self.choose(shape, epilogue, Precision(*bits, operation.weight_format))
         outputs = self._outputs(operation.outputs)
         arrays = variants.constants(

@@ -274,7 +274,7 @@ def test_linking_without_a_compiler_says_so(dot, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.delenv("CC", raising=False)
     executable = driver.compile(driver.standalone(dot(8, 64)), {"kind": "llvm"})
-    with pytest.raises(RuntimeError, match=r"needs a C\+\+ compiler: install g\+\+ or clang\+\+, or set CXX"):
+    with pytest.raises(FileNotFoundError, match=r"needs a C\+\+ compiler: install g\+\+ or clang\+\+, or set CXX"):
         exported(executable, SUFFIX)
 
 

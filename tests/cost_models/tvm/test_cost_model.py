@@ -1,5 +1,7 @@
 """Devices whose costs are measured, on kernels small enough to be measured while the test runs."""
 
+from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -73,6 +75,21 @@ def test_winograd_kernels_are_measured_unless_excluded(device):
     assert "bit_serial" in records
 
 
+def test_layers_are_measured_where_nothing_links_libraries(device, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    bare = replace(device, cache_dir=str(tmp_path))
+    cost = bare.layer_cost(LINEAR, Precision(8, 8))
+    assert replace(device, cache_dir=str(tmp_path)).layer_cost(LINEAR, Precision(8, 8)) == cost
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_kernels_of_another_search_are_not_taken_for_this_ones(device):
+    longer = replace(device, tiles=2)
+    assert longer.layer_cost(LINEAR, Precision(8, 8)) != device.layer_cost(LINEAR, Precision(8, 8))
+
+
 def test_a_second_device_reads_what_the_first_measured(device, monkeypatch):
     again = TvmCpu(**{field: getattr(device, field) for field in device.__dataclass_fields__})
     expected = device.layer_cost(LINEAR, Precision(4, 8))
@@ -89,7 +106,17 @@ def test_other_operators_are_measured_and_sums_cost_what_they_add_to_a_layer(dev
         "linear": ("mean",),
     }
     network = NetworkSpec((CONVOLUTION, DEPTHWISE, LINEAR), (SUM, POOL), inputs)
-    assert device.network_cost(network, {}).latency_s > 0
+    seconds = defaultdict(list)
+    for record in device.measurements(network):
+        seconds[record["used_by"]].append(record["latency_s"])
+    with_sum, without = seconds["add"]
+    assert device.network_cost(network, {}).latency_s == max(0.0, with_sum - without) + sum(seconds["mean"])
+
+
+def test_a_sum_with_a_constant_is_a_table(device):
+    alone = NetworkSpec((), (replace(SUM, in_counts=(576,)),), {"add": ("(input)",)})
+    assert {record["method"] for record in device.measurements(alone)} == {"LookupKernel"}
+    assert device.network_cost(alone, {}).latency_s > 0
 
 
 def test_an_operator_without_a_kernel_is_named(device):
@@ -102,10 +129,11 @@ def test_energy_is_power_times_latency_and_unknown_without_a_power(device):
     fields = {field: getattr(device, field) for field in device.__dataclass_fields__}
     powered = TvmCpu(**fields | {"power_w": 3.0, "power_source": "wall plug"})
     cost = powered.layer_cost(LINEAR, Precision(8, 8))
-    assert cost.energy_j == 3.0 * cost.latency_s
+    assert powered.runner.rapl is not None or cost.energy_j == 3.0 * cost.latency_s
     assert powered.warnings == ("Energy is 3 W (wall plug) times latency, unless the CPU counts it.",)
     assert device.warnings == ()
-    assert device.layer_cost(LINEAR, Precision(8, 8)).energy_j is None
+    counted = device.runner.rapl is not None
+    assert (device.layer_cost(LINEAR, Precision(8, 8)).energy_j is not None) == counted
 
 
 def test_a_power_needs_its_source():

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import tvm
 
+from cost_models import LayerSpec, NetworkSpec, Precision
 from cost_models.tvm import driver
+from cost_models.tvm.cost_model import TvmRpc
 from cost_models.tvm.measure import Procedure, Subject, measure
 from cost_models.tvm.rpc import RemoteRunner, connect
 from cost_models.tvm.target import Target, host, resolve
@@ -93,6 +95,24 @@ def test_a_kernel_is_measured_on_the_device(device: RemoteRunner, dot) -> None:
     (measurement,) = measure([Subject(module, arrays, {1})], device, procedure)
     assert 0 < measurement.latency_s < 1e-3
     assert measurement.reference_s > 0
+
+
+def test_a_layer_is_priced_on_the_device(tracker: str, tmp_path: Path) -> None:
+    hardware = TvmRpc(
+        name="remote",
+        tracker=tracker,
+        key=KEY,
+        cache_dir=str(tmp_path),
+        procedure=Procedure(rounds=1, samples=1, sample_s=1e-5),
+        search_s=0.01,
+        tiles=1,
+        weight_bits=(8,),
+        activation_bits=(8,),
+    )
+    layer = LayerSpec("linear", "linear", 64, 10)
+    assert hardware.layer_cost(layer, Precision(8, 8)).latency_s > 0
+    (record,) = hardware.measurements(NetworkSpec.chain([layer]))
+    assert (record["used_by"], record["cpu"]) == ("linear", KEY)
 
 
 def test_a_device_is_known_by_its_key_unless_its_cpu_is_named(tracker: str) -> None:

@@ -27,13 +27,9 @@ def variant(dot):
 
 
 def test_the_fastest_variant_is_found(variant) -> None:
-    steps = []
-    found = fastest(
-        [512, 8, 64, 128, 256], variant, LocalRunner.host(), 60.0, procedure=QUICK, progress=lambda *s: steps.append(s)
-    )
+    found = fastest([512, 8, 64, 128, 256], variant, LocalRunner.host(), 60.0, procedure=QUICK)
     assert (found.knobs, found.tried) == (8, 5)
     assert found.latency_s > 0
-    assert steps == [(i, 5) for i in range(1, 6)]
 
 
 def test_among_equals_the_first_wins(variant) -> None:

@@ -15,6 +15,7 @@ from cost_models.tvm.kernels.isa import ISAS
 from cost_models.tvm.kernels.shape import Convolution
 from cost_models.tvm.kernels.tiling import Tiling
 from cost_models.tvm.kernels.weights import CODEBOOK_BITS, PLANES, WeightStorage
+from cost_models.tvm.tilings import convolution_tilings
 
 STORAGES = [WeightStorage(bits) for bits in PLANES] + [WeightStorage(bits, "codebook") for bits in CODEBOOK_BITS]
 BYTES = WeightStorage(8)
@@ -147,6 +148,13 @@ def test_the_largest_sums_are_exact(isas, check, bits, in_place) -> None:
     for isa in isas:
         kernel = ConvolutionKernel(shape, WeightStorage(bits), epilogue, ISAS[isa], tiling)
         check(kernel, np.random.default_rng(0), Weights(codes, codes, codes), activation=255)
+
+
+def test_sums_that_could_overflow_when_shifted_are_not_unpacked_in_place() -> None:
+    for inputs, allowed in ((65_792, {True, False}), (65_796, {False})):
+        shape = Convolution(Image(1, 1, inputs), (1, 1), 16)
+        tilings = convolution_tilings(shape, WeightStorage(4, "uniform"), ISAS["avx512_vnni"], limit=100)
+        assert {tiling.in_place for tiling in tilings} == allowed
 
 
 @pytest.mark.parametrize(
