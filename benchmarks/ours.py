@@ -14,6 +14,7 @@ from timing import Engine
 from cost_models import BitConfig, LayerSpec, NetworkSpec, Precision
 from cost_models.tvm import driver
 from cost_models.tvm.cost_model import TvmCpu
+from cost_models.tvm.kernels import QuantizeKernel
 from cost_models.tvm.kernels.ir import Kernel, store
 from cost_models.tvm.measure import Procedure
 from cost_models.tvm.shapes import convolution
@@ -21,6 +22,7 @@ from cost_models.tvm.tuner import Tuner, arguments, fastest_of
 from cost_models.tvm.variants import Variant
 from hwsearch.lowering import IntegerNetwork
 from hwsearch.lowering.compiled import compile_network
+from hwsearch.lowering.integer_network import Tensor
 
 TUNER = TvmCpu(name="this machine").tuner
 QUICK_TUNER = replace(TUNER, procedure=Procedure(rounds=2, samples=5), budget_s=0.5, tiles=3)
@@ -100,18 +102,32 @@ def call(kernel: tvm.tirx.PrimFunc, arrays: Sequence[NDArray[Any]]) -> Engine:
 
 
 def network_engine(network: IntegerNetwork) -> Engine:
-    """A compiled network with an input to compute on."""
+    """A compiled network with stored integers to compute on."""
+    return _network_engine(network, np.zeros(_input(network).image.size_bytes, np.uint8))
+
+
+def network_engine_of_floats(network: IntegerNetwork) -> Engine:
+    """The same from float images ``[N, C, H, W]``, as onnxruntime takes them: quantization is in its time."""
+    tensor = _input(network)
+    assert tensor.bounds is not None  # only logits have none
+    quantize = QuantizeKernel(tensor.image, "NCHW", TUNER.isa)
+    images = np.random.default_rng(0).standard_normal(quantize.pointers()[0][2], np.float32)
+    parameters = quantize.constants(tensor.scale, tensor.bounds)["parameters"]
+    codes = tvm.runtime.tensor(np.zeros(tensor.image.size_bytes, np.uint8))
+    first, second = call(quantize.build("kernel"), [images, parameters, codes]), _network_engine(network, codes)
+    return lambda: (first(), second())
+
+
+def _input(network: IntegerNetwork) -> Tensor:
+    (name,) = network.inputs
+    return network.tensors[name]
+
+
+def _network_engine(network: IntegerNetwork, codes: Any) -> Engine:
     compiled = compile_network(network, "float32", TUNER.choose, TUNER.runner)
     program = compiled.program
-    *inputs, workspace, logits = (
-        np.zeros(size, np.uint8)
-        for size in (
-            *(program.sizes[name] for name in network.inputs),
-            program.workspace_bytes,
-            program.sizes[network.logits],
-        )
-    )
-    return _engine(compiled.executable, [*inputs, program.constants, workspace, logits])
+    workspace, logits = (np.zeros(size, np.uint8) for size in (program.workspace_bytes, program.sizes[network.logits]))
+    return _engine(compiled.executable, [codes, program.constants, workspace, logits])
 
 
 def predicted_s(network: NetworkSpec, config: BitConfig) -> float:
@@ -131,5 +147,5 @@ def _device(precisions: frozenset[Precision]) -> TvmCpu:
 
 def _engine(executable: Any, arrays: Sequence[NDArray[Any]]) -> Engine:
     main = TUNER.runner.load(executable)["main"]
-    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    tensors = [array if isinstance(array, tvm.runtime.Tensor) else tvm.runtime.tensor(array) for array in arrays]
     return lambda: main(*tensors)
