@@ -68,4 +68,4 @@ def geomean(ratios: Iterable[Rounds]) -> Rounds:
 
 def with_range(ratio: Rounds, unit: str = "") -> str:
     """Median over rounds and the range, as text."""
-    return f"{np.median(ratio):.2f}{unit} ({ratio.min():.2f} to {ratio.max():.2f})"
+    return f"{np.median(ratio):.4g}{unit} ({ratio.min():.4g} to {ratio.max():.4g})"
