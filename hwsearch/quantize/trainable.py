@@ -53,8 +53,8 @@ class TrainableLayer(nn.Module):
         self.steps = nn.Parameter(steps.maximum(lowest + inset).minimum(highest - inset))
         self.log_factor = nn.Parameter(torch.zeros_like(entry.scale))
         start = torch.zeros(len(weight)) if entry.bias_correction is None else entry.bias_correction
-        self.unit = 1.0 if bias is None else float(bias.abs().mean())
-        self.correction = nn.Parameter(start / (self.unit or 1.0))
+        self.unit = (0.0 if bias is None else float(bias.abs().mean())) or 1.0
+        self.correction = nn.Parameter(start / self.unit)
 
     def _cells(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Between which values each code is the nearest; the outermost levels end their cells."""

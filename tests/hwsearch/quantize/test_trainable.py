@@ -37,6 +37,16 @@ def test_codes_that_rounding_to_nearest_would_not_choose_are_kept():
     assert trainable.quantized().bias_correction is None
 
 
+def test_a_correction_of_biases_that_are_all_0_is_kept_and_tuned():
+    weight, nearest, _ = layer()
+    entry = QuantizedWeight(nearest.codes, nearest.scale, bias_correction=torch.full((4,), 0.5))
+    trainable = TrainableLayer(weight, torch.zeros(4), entry, 3)
+    assert torch.equal(trainable.bias().detach(), torch.full((4,), 0.5))
+    assert torch.equal(trainable.quantized().bias_correction, torch.full((4,), 0.5))
+    trainable.bias().sum().backward()
+    assert torch.equal(trainable.correction.grad, torch.ones(4))
+
+
 def test_the_gradient_passes_the_rounding_to_weights_and_reaches_scales_and_bias():
     _, entry, trainable = layer()
     (trainable.weight() * 2).sum().backward()
