@@ -33,7 +33,7 @@ def adaround(
         moments: Of the layer's inputs.
         steps: Of Adam.
         lr: Of Adam.
-        weight: Of the penalty, relative to the mean squared error of rounding to nearest.
+        weight: Of the penalty, relative to the error of a mean gap between levels in an input of mean variance.
         damping: Share of the mean diagonal that is added to the covariance.
 
     Reference: Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quantization", arXiv:2004.10568.
@@ -42,7 +42,7 @@ def adaround(
     rows = values.reshape(len(covariance), -1, covariance.shape[1])  # [G, R, n]
     low, high = neighbours(rows, levels)
     logits = soft_logits((rows - low) / (high - low)).requires_grad_()
-    scale = covariance.diagonal(dim1=1, dim2=2).mean()
+    scale = covariance.diagonal(dim1=1, dim2=2).mean() * (high - low).square().mean()
     optimizer = torch.optim.Adam([logits], lr)
     for step in range(steps):
         share = soft_share(logits)

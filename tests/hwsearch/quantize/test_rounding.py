@@ -63,9 +63,10 @@ def test_uncorrelated_inputs_leave_nothing_better_than_the_nearest_level(name):
     assert torch.equal(QUADRATIC[name](values, levels, lambda: moments), nearest(values, levels, lambda: moments))
 
 
+@pytest.mark.parametrize("levels", [uniform_levels(4), CODEBOOK], ids=["4 bits", "codebook"])
 @pytest.mark.parametrize("name", QUADRATIC)
-def test_correlated_inputs_halve_the_error_of_rounding_to_nearest(name):
-    values, moments, levels = weights(16, 3, 3, 3), correlated(1, 27), uniform_levels(4)
+def test_correlated_inputs_halve_the_error_of_rounding_to_nearest(name, levels):
+    values, moments = weights(16, 3, 3, 3) * float(levels.max()) / 7, correlated(1, 27)
     found = error(QUADRATIC[name](values, levels, lambda: moments), values, moments).sum()
     assert found < 0.5 * error(nearest(values, levels, lambda: moments), values, moments).sum()
 
