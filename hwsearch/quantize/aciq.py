@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import erfc, exp, pi, sqrt
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from hwsearch.quantize.grid import weight_qmax
@@ -20,7 +21,7 @@ def aciq(
     Args:
         x: Weights ``[C, N]``.
         bits: 2 to 8.
-        counts: Weight of each weight in the fit, ``[C, N]``; all 1 if None.
+        counts: Weight of each weight in the fit, ``[C, N]``; all 1 if None, or in rows where all are 0.
         prior: Distribution; its scale is fitted to each row.
 
     Raises:
@@ -32,6 +33,7 @@ def aciq(
     if prior not in PRIORS:
         raise ValueError(f"aciq knows the priors {list(PRIORS)}, not '{prior}'.")
     magnitudes, counts = weight_samples(x, counts)
+    counts = torch.where(counts.sum(1, keepdim=True) > 0, counts, 1.0)
     power = 1 if prior == "laplace" else 2
     moment = (counts * magnitudes**power).sum(1) / counts.sum(1)
     clip = _root(lambda t: PRIORS[prior](t, 2 * weight_qmax(bits))) * moment ** (1 / power)

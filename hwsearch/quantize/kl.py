@@ -16,13 +16,14 @@ def kl(x: Tensor, bits: int, counts: Tensor | None = None, *, bins: int = 2048, 
     Args:
         x: Weights ``[C, N]``.
         bits: 2 to 8.
-        counts: Weight of each weight, ``[C, N]``; all 1 if None.
+        counts: Weight of each weight, ``[C, N]``; all 1 if None, or in rows where all are 0.
         bins: Of the histogram between 0 and the largest magnitude.
         candidates: Clipping points that are tried.
 
     Reference: Migacz 2017, "8-bit inference with TensorRT", GPU Technology Conference, as implemented in PPQ.
     """
     magnitudes, counts = weight_samples(x, counts)
+    counts = torch.where(counts.sum(1, keepdim=True) > 0, counts, 1.0)
     levels = weight_qmax(bits) + 1
     largest = magnitudes.amax(1)
     width = torch.where(largest > 0, largest, torch.ones_like(largest)) / bins
@@ -45,6 +46,7 @@ def _divergence(histogram: Tensor, kept: int, levels: int) -> Tensor:
     mass = torch.zeros(len(histogram), levels, dtype=torch.float64).scatter_add_(1, level, histogram[:, :kept])
     places = torch.zeros_like(mass).scatter_add_(1, level, filled)
     quantized = (mass / places.clamp(min=1)).gather(1, level) * filled
-    p = clipped / clipped.sum(1, keepdim=True).clamp(min=1)
-    q = (quantized / quantized.sum(1, keepdim=True).clamp(min=1)).clamp(min=1e-12)
+    tiny = torch.finfo(torch.float64).tiny
+    p = clipped / clipped.sum(1, keepdim=True).clamp(min=tiny)
+    q = (quantized / quantized.sum(1, keepdim=True).clamp(min=tiny)).clamp(min=1e-12)
     return torch.where(p > 0, p * (p / q).log(), 0.0).sum(1)

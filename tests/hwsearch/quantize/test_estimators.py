@@ -123,3 +123,19 @@ def test_zeros_have_an_empty_range_and_constants_a_finite_one(name):
 
 def test_percentile_takes_weights_too():
     assert float(percentile(samples("normal"), 4, q=99).clip.max()) < float(samples("normal").abs().max())
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_counts_matter_only_relative_to_each_other(name):
+    x = samples("laplace", (2, 100))
+    counts = torch.from_numpy(np.random.default_rng(1).integers(1, 4, x.shape)).double()
+    for bits in (2, 4):
+        small = ESTIMATORS[name](x, bits, counts * 2.0**-30)  # a power of two: exact
+        assert torch.equal(small.clip, ESTIMATORS[name](x, bits, counts).clip)
+
+
+@pytest.mark.parametrize("name", ["aciq laplace", "aciq gauss", "kl"])
+def test_rows_that_nothing_weighs_have_the_range_of_equal_weights(name):
+    x = samples("laplace", (2, 100))
+    counts = torch.stack([torch.zeros(100), torch.ones(100)])
+    assert torch.equal(ESTIMATORS[name](x, 4, counts).clip, ESTIMATORS[name](x, 4).clip)
