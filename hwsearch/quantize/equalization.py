@@ -1,6 +1,7 @@
 """Cross-layer equalization: ranges of the same channel in two layers made alike, without changing the network."""
 
 import copy
+import logging
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,8 @@ from hwsearch.graph import Network
 from hwsearch.graph.network import parameter
 
 aten = torch.ops.aten
+
+log = logging.getLogger("hwsearch")
 
 HOMOGENEOUS = frozenset(
     {
@@ -34,7 +37,7 @@ def equalize(network: Network, *, rounds: int = 20) -> Network:
 
     With ranges ``max|w|`` of the weights that write and that read a channel and ``s = sqrt(r_write / r_read)``, the
     former and their bias are divided by s, the latter multiplied. Where something else reads the tensor between, or
-    clips it, the pair stays as it is. Long chains converge over the rounds.
+    clips it, the pair stays as it is; a warning is logged where that leaves none. Long chains converge over the rounds.
 
     Args:
         network: The captured float network.
@@ -56,6 +59,11 @@ def equalize(network: Network, *, rounds: int = 20) -> Network:
         for node in graph.graph.nodes
         if node.name in layers and (producer := _producer(node, layers)) is not None
     ]
+    if not pairs:
+        log.warning(
+            "Nothing is equalized: between any two convolutions there is more than ReLU, pooling and zeros as padding; "
+            "a ReLU6, for one, clips every channel at the same value."
+        )
     for _ in range(rounds):
         for producer, reader, spec in pairs:
             _equalize_pair(graph, producer, reader, spec)

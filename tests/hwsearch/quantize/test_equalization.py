@@ -25,7 +25,7 @@ READERS = {
 
 @pytest.mark.parametrize("between", [[nn.ReLU()], [nn.ReLU(), nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2)]])
 @pytest.mark.parametrize("reader", READERS)
-def test_ranges_of_a_channel_agree_and_the_function_stays(reader, between):
+def test_ranges_of_a_channel_agree_and_the_function_stays(reader, between, caplog):
     network = captured(nn.Conv2d(3, 4, 3), *between, READERS[reader])
     before = network.weight("0").clone()
     found = equalize(network)
@@ -33,6 +33,7 @@ def test_ranges_of_a_channel_agree_and_the_function_stays(reader, between):
     images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.graph(images), network.graph(images), rtol=1e-4, atol=1e-5)
     written = found.weight("0").abs().flatten(1).amax(1)
+    assert "Nothing is equalized" not in caplog.text
     columns = found.weight(last.name).abs().view(last.groups, -1, 4 // last.groups, 9)
     torch.testing.assert_close(written, columns.amax((1, 3)).flatten())
     assert torch.equal(network.weight("0"), before)
@@ -42,9 +43,10 @@ def test_ranges_of_a_channel_agree_and_the_function_stays(reader, between):
 @pytest.mark.parametrize(
     "between", [nn.ReLU6(), nn.Sigmoid(), nn.ConstantPad2d(1, 1.0)], ids=["clips", "bends", "pads with ones"]
 )
-def test_channels_that_cannot_be_scaled_are_left_alone(between):
+def test_channels_that_cannot_be_scaled_are_left_alone_and_that_is_said(between, caplog):
     network = captured(nn.Conv2d(3, 4, 3), between, nn.Conv2d(4, 6, 3))
     assert torch.equal(equalize(network).weight("0"), network.weight("0"))
+    assert "Nothing is equalized: " in caplog.text
 
 
 def test_a_tensor_with_two_readers_is_left_alone():
