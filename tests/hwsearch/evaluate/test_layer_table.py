@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cost_models import FLOAT, Precision, size_bytes
 from hwsearch.evaluate import FakeQuantNetwork
@@ -40,3 +40,28 @@ def test_ratios_by_hand():
     assert sqnr_db(real, real) == inf
     assert sqnr_db(torch.zeros(2), torch.zeros(2)) == inf
     assert sqnr_db(torch.zeros(2), real) == -inf
+
+
+def four_levels(rows: Tensor, clip: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    return torch.tensor([-127, -40, 40, 127], dtype=torch.int8), clip / 127
+
+
+@pytest.mark.parametrize(
+    ("bits", "method", "scales", "levels"),
+    [
+        (4, {"granularity": "per_tensor"}, 1, 0),
+        (4, {"granularity": "per_channel"}, 4, 0),
+        (4, {"granularity": "per_group", "group_size": 9}, 4 * 3, 0),
+        (2, {"codebook": four_levels, "codebook_bits": [2]}, 4, 4),
+    ],
+    ids=["per tensor", "per channel", "per group", "codebook"],
+)
+def test_scales_and_levels_are_counted_as_there_are(bits, method, scales, levels):
+    """4 channels of 3x3x3 weights and their biases."""
+    images = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    network = capture(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), images)
+    database = build_database(network, minmax, (bits,), **method)
+    judge = FakeQuantNetwork(network, database, {})
+    row = layer_table(judge, {"0": Precision(bits, 32)}, images).iloc[0]
+    assert row["size_bytes"] == 108 * bits // 8 + 4 * 4 + 4 * scales + levels
+    assert row["huffman_bytes"] == huffman_bytes(database["0", bits, "uniform"]) + 4 * 4 + 4 * scales + levels
