@@ -27,7 +27,7 @@ MEASURED = ("tvm_cpu", "tvm_rpc")
 GIVEN = ["model.checkpoint=random", "data.root=."]
 
 
-def composed(*overrides: str, config_name: str = "config", given: Sequence[str] = GIVEN):
+def composed(*overrides: str, config_name: str | None = "config", given: Sequence[str] = GIVEN):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose(config_name, [*overrides, *given]), resolve=True)
 
@@ -94,6 +94,18 @@ def test_every_study_composes_of_networks_and_quantizers_that_there_are(override
     assert {("quantizer", name) for name in config.quantizers} <= set(CHOICES)
     assert all(Precision.parse(text) for text in config.precisions)
     assert (config.granularities == ["per_tensor"]) == bool(overrides)
+
+
+def test_the_papers_study_lists_every_estimator_of_weights():
+    def estimator(name):
+        quantizer = QuantizerConfig.model_validate(
+            composed(f"+quantizer={name}", config_name=None, given=[])["quantizer"]
+        )
+        return quantizer.model_dump_json(include={"weights", "codebook", "hessian_weighted"})
+
+    content = composed("experiment=requant_paper", config_name="study", given=["data.root=."])
+    listed = {estimator(name) for name in content["quantizers"]}
+    assert [name for group, name in CHOICES if group == "quantizer" and estimator(name) not in listed] == []
 
 
 def test_evaluate_composes():
