@@ -9,7 +9,6 @@ judged by the compiled integer network where it takes the network, as in a searc
 """
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +54,11 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Row:
-    """Accuracy of one network with one quantizer, by precision, and how long its layers took."""
+    """Accuracy of one network with one quantizer, by precision."""
 
     network: str
     method: str
     top1: dict[str, float]
-    build_s: float
 
 
 def config_of(network: str, data: Path, quantizer: str, cache: Path | None) -> EvaluateConfig:
@@ -82,9 +80,7 @@ def config_of(network: str, data: Path, quantizer: str, cache: Path | None) -> E
 def measure(config: EvaluateConfig, network: str, precisions: Sequence[Precision], images: int) -> Row:
     """Quantize and judge."""
     task = load_task(config)
-    start = time.perf_counter()
     database = layer_database(config, task, precisions)
-    took = time.perf_counter() - start
     integers = [precision for precision in precisions if precision.activation_bits < FLOAT_BITS]
     ranges = activation_ranges(config, task) if integers else {}
     top1 = {}
@@ -100,7 +96,7 @@ def measure(config: EvaluateConfig, network: str, precisions: Sequence[Precision
             cache_dir=cache_dir(config) / "kernels",
         )
         top1 |= {str(precision).lower(): judged(engine, task, precision, images) for precision in same}
-    return Row(network, config.quantizer.name, top1, took)
+    return Row(network, config.quantizer.name, top1)
 
 
 def judged(judge: Engine, task: Task, precision: Precision, images: int) -> float:
@@ -134,7 +130,7 @@ def main(
             row = measure(config_of(network, data, method, cache), network, precisions, images)
             rows.append(row)
             figures |= {f"{network}_{p}_{method}_drop": round(real - found, 3) for p, found in row.top1.items()}
-            CONSOLE.print(f"{network} {method}: {row.top1}, built in {row.build_s:.1f} s", highlight=False)
+            CONSOLE.print(f"{network} {method}: {row.top1}", highlight=False)
             if out:
                 out.write_text(json.dumps(figures, indent=2) + "\n")
         shown = ([row.method, *(f"{row.top1[str(p).lower()]:.2f}" for p in precisions)] for row in rows)
