@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def train(
         "recipe": asdict(recipe) | {"decay_at": list(recipe.decay_at)},
         "seed": seed,
         "images": data.calibration_fingerprint,
+        "labels": sha256(labels.numpy().tobytes()).hexdigest(),
+        "preprocess": repr(preprocess),
         "network": repr(module),
     }
     log = _restore(folder / STATE, about, module, optimizer)
@@ -160,10 +163,10 @@ def _restore(path: Path, about: dict[str, Any], module: nn.Module, optimizer: to
     if not path.exists():
         return []
     state = torch.load(path, map_location="cpu", weights_only=True)
-    differing = [name for name, value in about.items() if state["about"][name] != value]
+    differing = [name for name, value in about.items() if state["about"].get(name) != value]
     if differing:
         raise ValueError(
-            f"Folder '{path.parent}' holds a training with another {differing[0]}: {state['about'][differing[0]]}, "
+            f"Folder '{path.parent}' holds a training with another {differing[0]}: {state['about'].get(differing[0])}, "
             f"not {about[differing[0]]}. Choose another run_dir."
         )
     module.load_state_dict(state["module"])

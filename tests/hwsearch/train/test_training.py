@@ -111,6 +111,16 @@ def test_a_folder_of_another_training_is_refused(data, tmp_path):
         train(network(), data, PREPROCESS, dataclasses.replace(RECIPE, epochs=1), tmp_path, seed=1)
 
 
+def test_a_training_on_other_inputs_or_labels_is_refused(data, tmp_path):
+    one = dataclasses.replace(RECIPE, epochs=1)
+    train(network(), data, PREPROCESS, one, tmp_path)
+    with pytest.raises(ValueError, match=r"holds a training with another preprocess: .*divisor=16"):
+        train(network(), data, dataclasses.replace(PREPROCESS, divisor=8.0), one, tmp_path)
+    other = dataclasses.replace(data, calibration_labels=9 - data.calibration_labels)
+    with pytest.raises(ValueError, match=r"holds a training with another labels: "):
+        train(network(), other, PREPROCESS, one, tmp_path)
+
+
 def test_images_without_labels_are_refused(data, tmp_path):
     unlabelled = dataclasses.replace(data, calibration_labels=None)
     with pytest.raises(ValueError, match=r"^Data 'digits' has no labels of its training images"):
