@@ -1,7 +1,7 @@
 """From a checked configuration to the objects that a command works on."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,30 @@ from platformdirs import user_cache_path
 from torch import nn
 
 from cost_models import FLOAT_BITS, Precision
-from hwsearch.cli.schema import DataConfig, ModelConfig, TaskConfig
+from hwsearch.cli.schema import DataConfig, ModelConfig, QuantizerConfig, TaskConfig
 from hwsearch.data import Batches, Dataset, Preprocess
 from hwsearch.graph import Network, capture
 from hwsearch.networks import load_checkpoint
 from hwsearch.progress import STDERR
-from hwsearch.quantize import ActivationRanges, LayerDatabase, Reconstruction, build_database, calibrate
+from hwsearch.quantize import (
+    ActivationRanges,
+    LayerDatabase,
+    Reconstruction,
+    build_database,
+    calibrate,
+    check_importances,
+)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A captured network and the images to judge it on."""
+    """A captured network and the images to judge it on; activation ranges are kept once they are computed."""
 
     network: Network
     preprocess: Preprocess
     data: Dataset
     batch_size: int
+    ranges: dict[str, ActivationRanges] = field(default_factory=dict, init=False, repr=False)
 
     def batches(self, indices: Any = slice(None)) -> Batches:
         """Labelled images, all or those at ``indices``."""
@@ -46,16 +54,29 @@ def build(target: dict[str, Any], **arguments: Any) -> Any:
 
 
 def load_task(config: TaskConfig) -> Task:
-    """Load weights and images, check that they fit each other, and capture the network."""
+    """Load weights and images, check that they fit each other, and capture the network as it is to be quantized."""
+    return equalized(load_float(config), config.quantizer)
+
+
+def load_float(config: TaskConfig) -> Task:
+    """As :func:`load_task`, before channels are scaled for the quantizer's sake."""
     check_device(config.device)
+    check_quantizer(config.quantizer)
     module, preprocess = load_module(config.model)
     data = load_data(config.data, preprocess)  # before the capture, which takes longer
-    network = _captured(config.model, module, preprocess)
-    if config.quantizer.equalization:
-        network = build(config.quantizer.equalization)(network)
-    task = Task(network, preprocess, data, config.data.batch_size)
+    task = Task(_captured(config.model, module, preprocess), preprocess, data, config.data.batch_size)
     _check_classes(task, config.model)
     return task
+
+
+def equalized(task: Task, quantizer: QuantizerConfig) -> Task:
+    """The task with its network's channels scaled, if the quantizer asks for it."""
+    return replace(task, network=build(quantizer.equalization)(task.network)) if quantizer.equalization else task
+
+
+def check_quantizer(config: QuantizerConfig) -> None:
+    """Refuse parts that contradict each other."""
+    check_importances(build(config.weights), config.hessian_weighted)
 
 
 def check_device(name: str) -> None:
@@ -135,5 +156,10 @@ def layer_database(config: TaskConfig, task: Task, precisions: Collection[Precis
 
 
 def activation_ranges(config: TaskConfig, task: Task) -> ActivationRanges:
-    """The range of every tensor at every width, estimated on the calibration images."""
-    return calibrate(task.network, task.calibration, build(config.quantizer.activations), device=config.device)
+    """The range of every tensor at every width, estimated on the calibration images once for a task."""
+    key = repr((config.quantizer.activations, config.device))
+    if key not in task.ranges:
+        task.ranges[key] = calibrate(
+            task.network, task.calibration, build(config.quantizer.activations), device=config.device
+        )
+    return task.ranges[key]

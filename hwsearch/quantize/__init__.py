@@ -5,7 +5,7 @@ from hwsearch.quantize.adaround import adaround
 from hwsearch.quantize.calibrate import ACTIVATION_BITS, OTHER_BITS, ActivationRanges, calibrate, ranges_table
 from hwsearch.quantize.codebook import Codebook, lloyd_max, power_codebook
 from hwsearch.quantize.correction import Correction, least_squares, match_deviation, output_mean
-from hwsearch.quantize.database import WEIGHT_BITS, LayerDatabase, build_database, look_up
+from hwsearch.quantize.database import WEIGHT_BITS, LayerDatabase, build_database, check_importances, look_up
 from hwsearch.quantize.equalization import equalize
 from hwsearch.quantize.gptq import coordinate_descent, gptq
 from hwsearch.quantize.grid import (
@@ -54,6 +54,7 @@ __all__ = [
     "affine_mse",
     "build_database",
     "calibrate",
+    "check_importances",
     "coordinate_descent",
     "equalize",
     "global_ranges",

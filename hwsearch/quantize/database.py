@@ -16,8 +16,12 @@ from hwsearch.quantize.grid import QuantizedWeight
 from hwsearch.quantize.layer import LayerQuantizer
 from hwsearch.quantize.moments import lazy_moments
 from hwsearch.quantize.range import RangeEstimator
+from hwsearch.quantize.requant import mse_grid, requant
 
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
+
+UNWEIGHTED: tuple[RangeEstimator, ...] = (requant, mse_grid)
+"""Range estimators for which every weight counts the same."""
 
 LayerDatabase = Mapping[tuple[str, int, str], QuantizedWeight]
 """Integer codes and scales of every (layer, weight_bits, weight_format)."""
@@ -50,10 +54,11 @@ def build_database(
         Codes and scales of each (layer, bits, format).
 
     Raises:
-        ValueError: If a width is outside 2..8, a format or granularity is unknown, weights are not finite, or the
-            method needs a calibration set and there is none.
+        ValueError: If a width is outside 2..8, a format or granularity is unknown, weights are not finite, the
+            method needs a calibration set and there is none, or is ``hessian_weighted`` with an estimator that is not.
     """
     quantizer = LayerQuantizer(estimator, **method)
+    check_importances(estimator, quantizer.hessian_weighted)
     for weight_format in formats:
         if weight_format not in WEIGHT_FORMATS:
             raise ValueError(f"weight_format is one of {list(WEIGHT_FORMATS)}, not '{weight_format}'.")
@@ -73,6 +78,20 @@ def build_database(
             database[layer.name, width, weight_format] = cache.get([weight, layer.name, width, weight_format], make)
     cache.report()
     return database
+
+
+def check_importances(estimator: RangeEstimator, hessian_weighted: bool) -> None:
+    """Refuse to weigh weights for an estimator that can't.
+
+    Raises:
+        ValueError: If it is one of ``UNWEIGHTED``.
+    """
+    chosen: Any = estimator.func if isinstance(estimator, partial) else estimator
+    if hessian_weighted and chosen in UNWEIGHTED:
+        raise ValueError(
+            f"hessian_weighted=true weighs squared errors, but for {chosen.__name__} every weight counts the same; set "
+            "hessian_weighted=false, or weights to requant_global, lp, octav, aciq, kl or percentile."
+        )
 
 
 def look_up(database: LayerDatabase, layer: str, precision: Precision) -> QuantizedWeight:

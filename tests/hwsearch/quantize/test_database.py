@@ -215,6 +215,16 @@ def test_hessian_weights_are_the_mean_squares_of_the_inputs(network):
     assert [counts.shape for counts in seen] == [(4, 27), (4, 9), (5, 16)]
 
 
+@pytest.mark.parametrize("estimator", [requant, functools.partial(mse_grid, points=5)])
+def test_estimators_for_which_all_weights_count_the_same_refuse_to_weigh_them_before_calibration(network, estimator):
+    def images():
+        raise AssertionError("the calibration set was read")
+        yield
+
+    with pytest.raises(ValueError, match=r"^hessian_weighted=true weighs squared errors, but for (requant|mse_grid) "):
+        build_database(network, estimator, (4,), calibration=images(), hessian_weighted=True)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_name_the_layer(value):
     network = capture(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), torch.zeros(2, 3))
