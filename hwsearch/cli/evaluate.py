@@ -1,28 +1,29 @@
 """``hwsearch evaluate``."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from cost_models import FLOAT, FLOAT_BITS, BitConfig, LayerSpec, Precision, bops
+from cost_models import FLOAT, FLOAT_BITS, BitConfig, Precision, bops
 from hwsearch.cli.schema import EvaluateConfig, SpaceConfig
 from hwsearch.cli.setup import Task, activation_ranges, layer_database, load_task
 from hwsearch.evaluate import FakeQuantNetwork, accuracy, check_config, read_precisions
 from hwsearch.evaluate.layer_table import layer_table
 from hwsearch.pareto import wilson_interval
-from hwsearch.quantize import ActivationRanges, LayerDatabase
+from hwsearch.quantize import ACTIVATION_BITS, WEIGHT_BITS, ActivationRanges, LayerDatabase
 from hwsearch.run_folder import write_csv, write_json
 from hwsearch.search import match_layers
 
 
 def evaluate_command(config: EvaluateConfig, run_dir: Path) -> None:
     """Judge one configuration on all labelled images and write ``result.json`` and ``sqnr.csv``."""
-    _check_precisions(config)
+    stated = _stated_precisions(config)
     task = load_task(config)
     layers = task.network.layers
-    precisions = _precisions(config, layers)
+    precisions = _precisions(config, stated, [layer.name for layer in layers])
     judge = FakeQuantNetwork(task.network, *_quantized(config, task, precisions), config.device)
     judge.configure(precisions)
     found = accuracy(judge, task.batches(), f"judging {config.precisions or 'the float network'}")
@@ -85,29 +86,47 @@ def _rendered(table: pd.DataFrame) -> Table:
     return shown
 
 
-def _check_precisions(config: EvaluateConfig) -> None:
-    """Fail before any work where ``precisions`` is neither a shorthand nor a file, or ``trial`` would be ignored."""
+def _stated_precisions(config: EvaluateConfig) -> Precision | BitConfig:
+    """What ``precisions`` says, read and checked before any work: one precision, or that of every layer."""
     text = config.precisions
-    if config.trial is not None and not (text and Path(text).exists()):
+    check_widths("space.pinned", config.space.pins().values())
+    if text and Path(text).exists():
+        precisions = read_precisions(Path(text), config.trial)
+        check_widths(f"precisions={text}", precisions.values())
+        return precisions
+    if config.trial is not None:
         raise ValueError(
             f"trial={config.trial} chooses a trial of a file; set precisions=FILE, e.g. a run's precisions.csv."
         )
-    if text and not Path(text).exists():
-        try:
-            Precision.parse(text)
-        except ValueError as error:
-            raise FileNotFoundError(f"precisions={text} is neither a file nor a shorthand such as W4A8.") from error
+    if text is None:
+        return FLOAT
+    try:
+        precision = Precision.parse(text)
+    except ValueError as error:
+        raise FileNotFoundError(f"precisions={text} is neither a file nor a shorthand such as W4A8.") from error
+    check_widths("precisions", [precision])
+    return precision
 
 
-def _precisions(config: EvaluateConfig, layers: tuple[LayerSpec, ...]) -> BitConfig:
-    names = [layer.name for layer in layers]
-    if config.precisions is None:
-        return dict.fromkeys(names, FLOAT)
-    if Path(config.precisions).exists():
-        precisions = read_precisions(Path(config.precisions), config.trial)
-        check_config(precisions, names)
-        return precisions
-    return dict.fromkeys(names, Precision.parse(config.precisions)) | pinned(config.space, names)
+def _precisions(config: EvaluateConfig, stated: Precision | BitConfig, names: list[str]) -> BitConfig:
+    """The precision of every layer."""
+    if isinstance(stated, Precision):
+        return dict.fromkeys(names, stated) | (pinned(config.space, names) if config.precisions else {})
+    check_config(stated, names)
+    return stated
+
+
+def check_widths(key: str, precisions: Iterable[Precision]) -> None:
+    """Refuse widths at which nothing can be quantized, naming the key that asks for them."""
+    for precision in precisions:
+        for kind, bits, choices in (
+            ("weight_bits", precision.weight_bits, WEIGHT_BITS),
+            ("activation_bits", precision.activation_bits, ACTIVATION_BITS),
+        ):
+            if bits not in (*choices, FLOAT_BITS):
+                raise ValueError(
+                    f"{key} holds {precision}, but {kind} must be one of {list(choices)}, or {FLOAT_BITS} for floats."
+                )
 
 
 def pinned(space: SpaceConfig, names: list[str]) -> dict[str, Precision]:

@@ -1,10 +1,12 @@
 """What a composed configuration must look like; unknown keys and wrong types are refused before any work."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from cost_models import Precision
+
+NonEmpty = Annotated[list[str], Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -181,11 +183,11 @@ class EvaluateConfig(TaskConfig):
 class StudyConfig(_Strict):
     """``conf/study.yaml``."""
 
-    models: list[str]
+    models: NonEmpty
     data: DataConfig
-    quantizers: list[str]
+    quantizers: NonEmpty
     granularities: list[Literal["per_tensor", "per_channel", "per_group"]] | None
-    precisions: list[str]
+    precisions: NonEmpty
     space: SpaceConfig
     device: str
     run_dir: str

@@ -1,5 +1,6 @@
 """``hwsearch study``."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from cost_models import FLOAT_BITS, Precision
-from hwsearch.cli.evaluate import pinned
+from hwsearch.cli.evaluate import check_widths, pinned
 from hwsearch.cli.schema import ModelConfig, QuantizerConfig, StudyConfig, TaskConfig
-from hwsearch.cli.setup import Task, activation_ranges, layer_database, load_task
+from hwsearch.cli.setup import Task, activation_ranges, check_quantizer, equalized, layer_database, load_float
 from hwsearch.evaluate import FakeQuantNetwork, accuracy
 from hwsearch.pareto import wilson_interval
-from hwsearch.run_folder import write_csv, write_yaml
+from hwsearch.run_folder import write_csv, write_json, write_yaml
 from hwsearch.study import markdown, render, study_table
 
-RESULTS = "study.csv"
+RESULTS, FINGERPRINTS = "study.csv", "fingerprints.json"
+
+PLACES = {"run_dir", "cache_dir", "device"}
+"""What may change when a study goes on."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,6 @@ class _Row:
     def key(self) -> tuple[str, str, str]:
         return self.model.name, self.quantizer.name, self.quantizer.granularity
 
-    @property
-    def network(self) -> tuple[Any, ...]:
-        """What rows share whose float weights are the same."""
-        return self.model, self.quantizer.equalization
-
 
 def _task_config(config: StudyConfig, row: _Row) -> TaskConfig:
     shared = config.model_dump(include={"data", "space", "device", "run_dir", "cache_dir"})
@@ -50,19 +49,23 @@ def _task_config(config: StudyConfig, row: _Row) -> TaskConfig:
 def study_command(config: StudyConfig, run_dir: Path) -> None:
     """Judge every network under every quantizer at every precision; print one table and write it."""
     precisions = [Precision.parse(text) for text in config.precisions]
+    check_widths("precisions", precisions)
+    check_widths("space.pinned", config.space.pins().values())
     rows = list(_rows(config))
     _check_distinct(rows, config.precisions)
     _check_folder(config, run_dir)
     path = run_dir / RESULTS
     results: list[Any] = pd.read_csv(path).to_dict("records") if path.exists() else []
     done = {(row["model"], row["quantizer"], row["granularity"]) for row in results}
-    for _, same in groupby((row for row in rows if row.key not in done), lambda row: row.network):
+    for model, same in groupby((row for row in rows if row.key not in done), lambda row: row.model):
         task = None
         for row in same:
             own = _task_config(config, row)
-            task = task or load_task(own)
+            if task is None:
+                task = load_float(own)
+                _check_unchanged(run_dir, model.name, task)
             floats = {result["model"]: result["float"] for result in results}
-            results += _judge(own, task, precisions, floats.get(row.model.name))
+            results += _judge(own, equalized(task, row.quantizer), precisions, floats.get(model.name))
             write_csv(pd.DataFrame(results), path)
     table = study_table(pd.DataFrame(results))
     (run_dir / "study.md").write_text(markdown(table), encoding="utf-8")
@@ -75,6 +78,8 @@ def _rows(config: StudyConfig) -> Iterator[_Row]:
     """Every network under every quantizer, composed and checked before any work."""
     models = [_model(text) for text in config.models]
     quantizers = [QuantizerConfig.model_validate(_choice("quantizer", name)) for name in config.quantizers]
+    for quantizer in quantizers:
+        check_quantizer(quantizer)
     for model in models:
         for quantizer in quantizers:
             for granularity in config.granularities or [quantizer.granularity]:
@@ -107,7 +112,7 @@ def _choice(group: str, name: str) -> dict[str, Any]:
 
 def _check_folder(config: StudyConfig, run_dir: Path) -> None:
     """Refuse a folder that holds another study; its rows would be mixed with ours."""
-    path, content = run_dir / "config.yaml", config.model_dump()
+    path, content = run_dir / "config.yaml", config.model_dump(exclude=PLACES)
     if path.exists():
         held = yaml.safe_load(path.read_text(encoding="utf-8"))
         differing = [key for key, value in content.items() if held.get(key) != value]
@@ -116,7 +121,25 @@ def _check_folder(config: StudyConfig, run_dir: Path) -> None:
                 f"Run folder '{run_dir}' holds a study with {differing[0]}={held.get(differing[0])}, not "
                 f"{content[differing[0]]}. Choose another run_dir."
             )
-    write_yaml(content, path)
+    write_yaml(config.model_dump(), path)
+
+
+def _check_unchanged(run_dir: Path, model: str, task: Task) -> None:
+    """Refuse other weights or images than those of the folder's rows, and note those of a network that is new."""
+    path = run_dir / FINGERPRINTS
+    found = {
+        "weights": task.network.fingerprint,
+        "labelled images": task.data.fingerprint,
+        "calibration images": task.data.calibration_fingerprint,
+    }
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    differing = [what for what, value in held.setdefault(model, found).items() if value != found[what]]
+    if differing:
+        raise ValueError(
+            f"Run folder '{run_dir}' holds a study of '{model}' with other {differing[0]}: their fingerprint is "
+            f"{held[model][differing[0]]}, not {found[differing[0]]}. Choose another run_dir."
+        )
+    write_json(held, path)
 
 
 def _judge(

@@ -9,6 +9,18 @@ import torch
 
 from .conftest import SMALL
 
+MEASURED = """
+_target_: cost_models.Lookup
+path: {path}
+name: table
+chip: none
+runtime: none
+batch: 1
+origin: measured
+source: own
+sources: {{own: {{kind: measurement, cite: round numbers}}}}
+"""
+
 
 class RunsCode:
     """Unpickling this object calls a function."""
@@ -220,6 +232,22 @@ def test_run_folder_of_another_search(hwsearch, tmp_path):
     )
 
 
+def test_costs_that_were_measured_again_are_those_of_another_search(hwsearch, tmp_path):
+    (tmp_path / "hardware").mkdir()
+    table = tmp_path / "table.csv"
+    (tmp_path / "hardware" / "table.yaml").write_text(MEASURED.format(path=table))
+    command = ["search", "--config-dir", tmp_path, "hardware=table", *SMALL, f"run_dir={tmp_path / 'run'}"]
+    for fc_s in (0.25, 0.25, 0.5):
+        table.write_text(
+            f"op,weight_bits,activation_bits,latency_s\nconv2d,4,8,1\nconv2d,8,8,2\nlinear,4,8,{fc_s}\nlinear,8,8,0.5\n"
+        )
+        result = hwsearch(*command)
+        if fc_s == 0.25:
+            assert result.status == 0, result.err
+    assert result.status == 2
+    assert "a search with other settings (costs)" in result.err
+
+
 def test_compare_without_finished_runs(hwsearch, tmp_path):
     result = hwsearch("compare", tmp_path)
     assert result.status == 2
@@ -241,3 +269,33 @@ def test_precisions_that_are_neither_file_nor_shorthand(hwsearch, tmp_path):
     path.write_text("layer,weight_bits,activation_bits\nconv9,8,8\n")
     result = hwsearch("evaluate", f"precisions={path}", f"run_dir={tmp_path / 'run'}")
     assert result.err.startswith("Error: The network has no layer 'conv9'. Did you mean conv1")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "study"])
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("W1A8", "weight_bits"), ("W4A1", "activation_bits"), ("W16A32", "weight_bits")]
+)
+def test_widths_at_which_nothing_is_quantized(hwsearch, tmp_path, command, precision, kind):
+    expected = f"holds {precision}, but {kind} must be one of [2, 3, 4, 5, 6, 7, 8], or 32 for floats.\n"
+    stated = f"precisions={precision}" if command == "evaluate" else f"precisions=[W4A8,{precision}]"
+    result = hwsearch(command, stated, f"run_dir={tmp_path / 'run'}")
+    assert (result.status, result.err) == (2, f"Error: precisions {expected}")
+    result = hwsearch(command, f"space.pinned=[first:{precision}]", f"run_dir={tmp_path / 'run'}")
+    assert (result.status, result.err) == (2, f"Error: space.pinned {expected}")
+
+
+def test_widths_of_a_file_at_which_nothing_is_quantized(hwsearch, tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("layer,weight_bits,activation_bits\nconv1,4,1\n")
+    result = hwsearch("evaluate", f"precisions={path}", f"run_dir={tmp_path / 'run'}")
+    assert result.err.startswith(f"Error: precisions={path} holds W4A1, but activation_bits must be one of [2, ")
+
+
+def test_importances_for_an_estimator_that_takes_none(hwsearch, tmp_path):
+    weighted = ["quantizer=requant", "quantizer.hessian_weighted=true", "model.checkpoint=missing.pth"]
+    result = hwsearch("evaluate", "precisions=W4A8", *weighted, f"run_dir={tmp_path / 'run'}")
+    assert (result.status, result.err) == (
+        2,
+        "Error: hessian_weighted=true weighs squared errors, but for requant every weight counts the same; set "
+        "hessian_weighted=false, or weights to requant_global, lp, octav, aciq, kl or percentile.\n",
+    )

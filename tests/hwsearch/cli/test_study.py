@@ -1,9 +1,11 @@
 """``hwsearch study`` as users call it."""
 
 import json
+from importlib import resources
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 SMALL = ["models=[digits]", "quantizers=[minmax,requant]", "precisions=[W6A32,W3A32]"]
 
@@ -33,8 +35,10 @@ def test_one_table_of_every_quantizer_at_every_precision(hwsearch, study, tmp_pa
     assert table["top1"].iloc[-1] == judged["top1"] and table["top1_low"].iloc[-1] == judged["interval"][0]
 
 
-def test_a_stopped_study_goes_on(study, tmp_path):
-    assert study("run", *SMALL).status == 0
+def test_a_stopped_study_goes_on_wherever_it_is_called_from(hwsearch, study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hwsearch("study", *SMALL, "run_dir=run", "cache_dir=other").status == 0
+    monkeypatch.chdir("/")
     path = tmp_path / "run" / "study.csv"
     whole = path.read_bytes()
     rows = pd.read_csv(path)
@@ -44,6 +48,40 @@ def test_a_stopped_study_goes_on(study, tmp_path):
     result = study("run", *SMALL[:2], "precisions=[W4A32]")
     assert result.status == 2
     assert "holds a study with precisions=['W6A32', 'W3A32'], not ['W4A32']. Choose another run_dir." in result.err
+
+
+def test_a_study_does_not_go_on_with_other_weights(study, tmp_path):
+    weights = load_file(resources.files("hwsearch.networks").joinpath("digits.safetensors"))
+    checkpoint = tmp_path / "weights.safetensors"
+    save_file(weights, checkpoint)
+    options = [f"models=[digits:{checkpoint}]", "quantizers=[minmax,equalized]", "precisions=[W4A32]"]
+    assert study("run", *options).status == 0
+    path = tmp_path / "run" / "study.csv"
+    rows = pd.read_csv(path)
+    rows[rows["quantizer"] == "minmax"].to_csv(path, index=False)
+    held = path.read_bytes()
+    save_file(weights | {"conv1.weight": weights["conv1.weight"] * 1.01}, checkpoint)
+    result = study("run", *options)
+    assert result.status == 2
+    assert result.err.startswith(
+        f"Error: Run folder '{tmp_path / 'run'}' holds a study of 'digits' with other weights: their fingerprint is "
+    )
+    assert path.read_bytes() == held
+    save_file(weights, checkpoint)
+    assert study("run", *options).status == 0
+    assert list(pd.read_csv(path)["quantizer"]) == ["minmax", "equalized"]
+
+
+@pytest.mark.parametrize("key", ["models", "quantizers", "precisions"])
+def test_a_study_of_nothing_is_refused(study, key):
+    result = study("run", *SMALL, f"{key}=[]")
+    assert result.status == 2
+    assert f"The configuration does not fit: {key}: List should have at least 1 item" in result.err
+
+
+def test_no_granularities_are_the_quantizers_own(study, tmp_path):
+    assert study("run", "quantizers=[requant_per_tensor]", "precisions=[W4A32]", "granularities=[]").status == 0
+    assert list(pd.read_csv(tmp_path / "run" / "study.csv")["granularity"]) == ["per_tensor"]
 
 
 def test_what_it_lacks_is_named_before_any_work(study, tmp_path):
