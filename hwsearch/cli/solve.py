@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from cost_models import BitConfig, LayerSpec
+from cost_models import BitConfig, LayerSpec, Precision
 from hwsearch.cli.hardware import load_hardware
 from hwsearch.cli.run_config import read_run_config
 from hwsearch.cli.schema import SolveConfig
@@ -19,7 +20,9 @@ from hwsearch.network_file import read_network
 from hwsearch.pareto import COSTS
 from hwsearch.run_folder import write_csv
 from hwsearch.search import (
+    Group,
     Menu,
+    SearchSpace,
     build_menu,
     build_space,
     canonical,
@@ -39,6 +42,7 @@ def solve_command(run: Path, config: SolveConfig, run_dir: Path) -> None:
     table, network = read_sensitivities(run / SENSITIVITIES), read_network(run)
     hardware = load_hardware(config.hardware or searched.hardware, searched.quantizer)
     space = build_space(network.layers, hardware, shared=_groups(run), **searched.space.arguments())
+    space, unknown = _with_sensitivities(space, table, hardware.name)
     check_fits(network, hardware, space.narrowest)
     price = pricing(cost_table(network.layers, hardware), network, hardware)
     constraints = parse_constraints(config.constraints.model_dump())
@@ -56,12 +60,12 @@ def solve_command(run: Path, config: SolveConfig, run_dir: Path) -> None:
     else:
         configs = [menu.config(chosen) for chosen in predicted_front(menu, [cost], (), config.budgets)]
     seconds = time.perf_counter() - start
-    if not configs:
-        bounds = " and ".join(bound.name for bound in constraints)
+    solutions = _front(_solutions(menu, configs, network.layers, price), traded)
+    if solutions.empty:
+        bounds = "".join(f" and keeps {bound.name}" for bound in constraints)
         raise ValueError(
-            f"No configuration was found that keeps {bounds} together on '{hardware.name}'; widen a bound."
+            f"No configuration was found that fits hardware '{hardware.name}'{bounds}; set other constraints."
         )
-    solutions = _solutions(menu, configs, network.layers, price).sort_values([*traded, "predicted_loss"], kind="stable")
     configs = [configs[number] for number in solutions.index]
     solutions = solutions.reset_index(drop=True)
     write_csv(solutions.rename_axis("trial").reset_index(), run_dir / "solutions.csv")
@@ -69,6 +73,9 @@ def solve_command(run: Path, config: SolveConfig, run_dir: Path) -> None:
     console = Console()
     console.print(f"{searched.model.name} on {hardware.name}: predicted, not judged; solved in {seconds:.2f} s")
     console.print(_rendered(solutions))
+    if unknown:
+        left_out = f"Left out, since the run stored no sensitivities of them: {', '.join(map(str, unknown))}"
+        console.print(left_out, style="yellow", highlight=False)
     judge = "hwsearch evaluate with the run's model and data, and precisions="
     console.print(f"To judge them: {judge}{run_dir / 'precisions.csv'} trial=0", highlight=False, soft_wrap=True)
 
@@ -77,6 +84,30 @@ def _groups(run: Path) -> list[list[str]]:
     """Layers that decided together in the run."""
     table = pd.read_csv(run / "groups.csv", dtype=str, keep_default_na=False)
     return [list(layers) for _, layers in table.groupby("group", sort=False)["layer"]]
+
+
+def _with_sensitivities(space: SearchSpace, table: pd.DataFrame, device: str) -> tuple[SearchSpace, list[Precision]]:
+    """The choices of a space that a search knows the sensitivities of, and those that it does not."""
+    known = set(table[["layer", "operand", "bits", "weight_format"]].itertuples(index=False, name=None))
+
+    def is_known(group: Group, precision: Precision) -> bool:
+        operands = (
+            ("weights", precision.weight_bits, precision.weight_format),
+            ("activations", precision.activation_bits, ""),
+        )
+        return known.issuperset((layer, *operand) for layer in group.layers for operand in operands)
+
+    groups, unknown = [], set[Precision]()
+    for group in space.groups:
+        kept = tuple(precision for precision in group.precisions if is_known(group, precision))
+        if not kept:
+            raise ValueError(
+                f"Hardware '{device}' runs layers {list(group.layers)} at {', '.join(map(str, group.precisions))}, of "
+                "which the run stored no sensitivities; search with this hardware."
+            )
+        groups.append(replace(group, precisions=kept))
+        unknown |= {*group.precisions} - {*kept}
+    return replace(space, groups=tuple(groups)), sorted(unknown)
 
 
 def _solutions(
@@ -102,7 +133,18 @@ def _solutions(
                 **price(config),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        rows, columns=["weight_bits_mean", "activation_bits_mean", "predicted_loss", *COSTS], dtype=float
+    )
+
+
+def _front(solutions: pd.DataFrame, traded: Sequence[str]) -> pd.DataFrame:
+    """Solutions that fit the device and are not dominated at their own prices, in order of the cost that is traded."""
+    fitting = solutions[~np.isinf(solutions[list(COSTS)].to_numpy()).any(axis=1)]
+    in_order = fitting.sort_values([*traded, "predicted_loss"], kind="stable")
+    least_before = in_order["predicted_loss"].cummin().shift(fill_value=inf)
+    front: pd.DataFrame = in_order[in_order["predicted_loss"] < least_before]
+    return front
 
 
 def _precisions(configs: Sequence[BitConfig]) -> pd.DataFrame:

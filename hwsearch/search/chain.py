@@ -1,7 +1,9 @@
 """From sensitivities to candidates: integer programs, then swaps where the front is expected to gain most."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from math import inf
 
 import numpy as np
 import pandas as pd
@@ -131,8 +133,12 @@ class Chain:
             np.array([number for number, _ in known], dtype=np.int64).reshape(len(known), -1),
             np.array([_sign(measured) * measures[measured] for _, measures in known], dtype=float),
             np.array(shares, dtype=float).reshape(len(known), len(self._costs)),
-            np.array([all(b.violation(m[b.measure]) <= 0 for b in self._constraints) for _, m in known], dtype=bool),
+            np.array([self._feasible(measures) for _, measures in known], dtype=bool),
         )
+
+    def _feasible(self, measures: Mapping[str, float]) -> bool:
+        """It fits the device, where all costs are finite, and keeps the bounds."""
+        return inf not in measures.values() and all(b.violation(measures[b.measure]) <= 0 for b in self._constraints)
 
     def _numbered(self, keys: Iterable[Key]) -> list[tuple[int, ...] | None]:
         """Candidates that keys stand for; a key takes long to decode, or even to hash, so the last ones are kept."""
@@ -182,14 +188,25 @@ class Chain:
             taken.update(map(tuple, pool.tolist()))
             mean, deviation = surrogate.predict(features(self._menu.losses, pool))
             gains = front.expected(mean, deviation, self._shares(pool)) * self._within_bounds(pool)
-            beam = np.argsort(-gains, kind="stable")[:BEAM]
-            for number in beam:
-                config = self._menu.config(pool[number])
-                gain = self._exact_gain(front, mean[number], deviation[number], config)
+            beam = list(islice(self._fitting(pool, np.argsort(-gains, kind="stable")), BEAM))
+            if not beam:
+                break
+            for number, config, price in beam:
+                gain = self._exact_gain(front, mean[number], deviation[number], price)
                 if gain > best_gain:
                     best_gain, best = gain, config
-            pool = self._menu.neighbours(pool[beam])
+            pool = self._menu.neighbours(pool[[number for number, *_ in beam]])
         return best
+
+    def _fitting(
+        self, pool: Choices, ranked: NDArray[np.int64]
+    ) -> Iterator[tuple[int, BitConfig, Mapping[str, float]]]:
+        """Candidates that fit the device, where all costs are finite, with their prices."""
+        for number in ranked.tolist():
+            config = self._menu.config(pool[number])
+            price = self._price(config)
+            if inf not in price.values():
+                yield number, config, price
 
     def _within_bounds(self, chosen: Choices) -> NDArray[np.bool_]:
         within = np.ones(len(chosen), bool)
@@ -197,9 +214,8 @@ class Chain:
             within &= self._menu.total(bound.measure, chosen) <= bound.bound
         return within
 
-    def _exact_gain(self, front: Improvement, mean: float, deviation: float, config: BitConfig) -> float:
+    def _exact_gain(self, front: Improvement, mean: float, deviation: float, price: Mapping[str, float]) -> float:
         """Expected gain at the candidate's own price; nothing where that exceeds a bound."""
-        price = self._price(config)
         if any(bound.violation(price[bound.measure]) > 0 for bound in self._bounds):
             return 0.0
         shares = np.array([[price[cost] / self._reference_point[cost] for cost in self._costs]])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from cost_models import BitConfig, Precision
 from hwsearch.search.judgement import Key
-from hwsearch.search.space import Group, SearchSpace
+from hwsearch.search.space import SearchSpace
 from hwsearch.sensitivity_table import losses
 
 Array = NDArray[np.float64]
@@ -109,14 +110,11 @@ def build_menu(
     narrowest = {group.name: group.precisions[0] for group in space.groups}
     base = price(space.config(narrowest))
 
-    def added(group: Group, precision: Precision) -> list[float]:
-        costs = price(space.config({**narrowest, group.name: precision}))
-        return [costs[measure] - base[measure] for measure in measures]
-
     choices, predicted, costs = [], [], []
     for group in space.groups:
-        found = np.array([added(group, precision) for precision in group.precisions]).reshape(-1, len(measures))
-        fits = np.isfinite(found).all(axis=1)
+        priced = [price(space.config({**narrowest, group.name: precision})) for precision in group.precisions]
+        found = np.array([[own[measure] - base[measure] for measure in measures] for own in priced])
+        fits = np.array([inf not in own.values() for own in priced])
         choices.append(tuple(p for p, fit in zip(group.precisions, fits, strict=True) if fit))
         predicted.append(losses(sensitivities, group.layers, choices[-1]))
         costs.append(found[fits])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from math import inf
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from hwsearch.search.objectives import Constraint
 
 DIRECTIONS = 4
 """Several costs are traded off in so many steps from one to the next."""
+
+NARROWER = 0.9
+"""Share of the room above the least cost that is left where a solution does not fit the device."""
 
 
 def predicted_front(menu: Menu, costs: Sequence[str], constraints: Sequence[Constraint], budgets: int) -> Choices:
@@ -47,12 +51,12 @@ def least_predicted_loss(
     price: Callable[[BitConfig], Mapping[str, float]],
     constraints: Sequence[Constraint],
     *,
-    corrections: int = 8,
+    corrections: int = 32,
 ) -> dict[str, Precision] | None:
     """The configuration of least predicted loss within bounds.
 
     Where costs do not add up, a solution whose price exceeds a bound is solved again, with the bound reduced by what
-    the sum had missed.
+    the sum had missed. One that does not fit the device, where a cost is infinite, is solved again for less of each.
 
     Args:
         menu: Choices with their losses and costs.
@@ -61,7 +65,7 @@ def least_predicted_loss(
         corrections: Most times to solve.
 
     Returns:
-        None if none was found within the bounds.
+        None if none was found that fits and keeps the bounds.
     """
     losses = [group.sum(axis=1) for group in menu.losses]
     limits = list(constraints)
@@ -71,14 +75,23 @@ def least_predicted_loss(
             return None
         config = menu.config(chosen)
         exact = price(config)
-        if all(bound.violation(exact[bound.measure]) <= 0 for bound in constraints):
+        if inf not in exact.values() and all(bound.violation(exact[bound.measure]) <= 0 for bound in constraints):
             return config
-        summed = {bound.measure: float(menu.total(bound.measure, np.array([chosen]))[0]) for bound in constraints}
         limits = [
-            replace(bound, bound=min(bound.bound, target.bound - (exact[bound.measure] - summed[bound.measure])))
-            for bound, target in zip(limits, constraints, strict=True)
+            replace(limit, bound=min(limit.bound, _next_bound(menu, target, chosen, exact)))
+            for limit, target in zip(limits, constraints, strict=True)
         ]
     return None
+
+
+def _next_bound(menu: Menu, target: Constraint, chosen: Sequence[int], exact: Mapping[str, float]) -> float:
+    """What the sum may be after a solution whose price was not as wanted."""
+    measure = target.measure
+    summed = float(menu.total(measure, np.array([chosen]))[0])
+    if inf in exact.values():
+        least = menu.base[measure] + sum(float(group.min()) for group in menu.costs[measure])
+        return least + NARROWER * (summed - least)
+    return target.bound - (exact[measure] - summed)
 
 
 def _limits(menu: Menu, constraints: Sequence[Constraint]) -> list[Budget]:

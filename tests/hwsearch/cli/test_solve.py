@@ -1,5 +1,8 @@
 """``hwsearch solve``: other bounds and devices from stored sensitivities."""
 
+import shutil
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -54,3 +57,54 @@ def test_a_folder_without_a_search_is_refused(hwsearch, tmp_path):
     result = hwsearch("solve", tmp_path, f"run_dir={tmp_path / 'out'}")
     assert result.status == 2
     assert "has no config.yaml" in result.err
+
+
+@pytest.mark.parametrize("bounds", [[], ["constraints.latency_s=1"]])
+def test_solutions_fit_the_device(hwsearch, searched, tmp_path, bounds):
+    """5192 weights, of which the memory holds less than half as bytes."""
+    flash = "{name: flash, inputs: 0, outputs: 0, capacity_bytes: 4000, source: plinio}"
+    result = hwsearch(
+        "solve",
+        searched,
+        "hardware=mpic_riscv",
+        f"++hardware.memory=[{flash}]",
+        *bounds,
+        f"run_dir={tmp_path / 'out'}",
+    )
+    assert result.status == 0, result.err
+    solutions = pd.read_csv(tmp_path / "out" / "solutions.csv")
+    assert len(solutions)
+    assert np.isfinite(solutions["latency_s"]).all()
+    precisions = read_precisions(tmp_path / "out" / "precisions.csv", 0)
+    assert {str(precision) for precision in precisions.values()} <= {"W4A8", "W8A8"}
+    assert str(precisions["3"]) == "W4A8"
+
+
+@pytest.fixture(scope="module")
+def of_two_widths(tiny, tmp_path_factory):
+    """A search on a device that runs W4A4 and W8A8 only."""
+    folder = tmp_path_factory.mktemp("two")
+    options = ["hardware=t4_roofline", "n_trials=3", f"run_dir={folder / 'run'}", f"cache_dir={folder / 'cache'}"]
+    assert status_of("search", *tiny, *options) == 0
+    return folder / "run"
+
+
+def test_another_device_chooses_between_what_was_measured(hwsearch, of_two_widths, tmp_path):
+    result = hwsearch("solve", of_two_widths, "hardware=bitfusion_isca_2018", f"run_dir={tmp_path / 'out'}")
+    assert result.status == 0, result.err
+    assert "Left out, since the run stored no sensitivities of them: W2A2" in result.out
+    precisions = pd.read_csv(tmp_path / "out" / "precisions.csv")
+    assert set(precisions["weight_bits"]) <= {4, 8}
+    assert set(precisions["activation_bits"]) <= {4, 8}
+
+
+def test_a_layer_of_which_nothing_was_measured_is_named(hwsearch, of_two_widths, tmp_path):
+    run = shutil.copytree(of_two_widths, tmp_path / "run")
+    table = pd.read_csv(run / "sensitivity.csv", dtype={"layer": str})
+    table[table["layer"] != "3"].to_csv(run / "sensitivity.csv", index=False)
+    result = hwsearch("solve", run, f"run_dir={tmp_path / 'out'}")
+    assert (result.status, result.err) == (
+        2,
+        "Error: Hardware 't4_roofline' runs layers ['3'] at W4A4, W8A8, of which the run stored no sensitivities; "
+        "search with this hardware.\n",
+    )

@@ -1,6 +1,7 @@
 """The default proposer on a space that can be enumerated, judged in closed form."""
 
 from itertools import product
+from math import inf
 
 import numpy as np
 import pandas as pd
@@ -105,6 +106,34 @@ def test_some_choices_and_those_without_a_measure_are_left_to_the_sampler(small,
     judged = measure(*small.space.uniforms())
     assert make_chain(sampler_every=len(judged)).propose(judged, ()) is None
     assert make_chain(objectives=["latency_s", "size_bytes"], reference_point=None).propose(judged, ()) is None
+
+
+def test_what_does_not_fit_is_neither_proposed_nor_on_the_front(small, sensitivities, measure, judge):
+    """Whatever has more than 5 bits per weight and activation takes forever, which no objective shows."""
+
+    def price(config):
+        costs = small.price(config)
+        fits = np.mean([(p.weight_bits + p.activation_bits) / 2 for p in config.values()]) <= 5
+        return costs if fits else {**costs, "latency_s": inf}
+
+    def measured(*configs):
+        return {canonical(config): {"top1": judge.top1(config), **price(config)} for config in configs}
+
+    objectives, reference = ["top1", "size_bytes"], {"top1": 80.0, "size_bytes": 1e5}
+    chain = Chain(
+        small.space, price, sensitivities, objectives=objectives, reference_point=reference, sampler_every=1000
+    )
+    judged = measured(*small.space.uniforms())
+    for _ in range(12):
+        proposal = chain.propose(judged, ())
+        if proposal is None:  # nothing is left to gain
+            break
+        assert price(proposal)["latency_s"] < inf
+        judged |= measured(proposal)
+    fitting = [costs for costs in measured(*every_config(small.space)).values() if costs["latency_s"] < inf]
+    best = hypervolume(pd.DataFrame(fitting), objectives, reference)
+    seen = pd.DataFrame([costs for costs in judged.values() if costs["latency_s"] < inf])
+    assert hypervolume(seen, objectives, reference) > 0.99 * best
 
 
 def test_nothing_is_proposed_before_anything_was_judged(make_chain):

@@ -1,6 +1,7 @@
 """Menus and predicted fronts on a small network and real devices."""
 
 from itertools import product
+from math import inf
 
 import numpy as np
 import pytest
@@ -95,6 +96,32 @@ def test_bounds_hold_where_costs_do_not_add_up(layers, hardware, sensitivities):
     latencies = [price(menu.config(chosen))["latency_s"] for chosen in every_candidate(menu)]
     bound = Constraint("latency_s", float(np.median(latencies)))
     assert price(least_predicted_loss(menu, price, [bound]))["latency_s"] <= bound.bound
+
+
+def test_solutions_fit_the_device(small, menu):
+    """A memory of so many bytes, beyond which the latency is infinite, while neither bound is in the way."""
+    capacity = float(np.median(menu.total("size_bytes", every_candidate(menu))))
+
+    def price(config):
+        costs = small.price(config)
+        return costs if costs["size_bytes"] <= capacity else {**costs, "latency_s": inf}
+
+    bounds = [Constraint("size_bytes", 1e9), Constraint("latency_s", 1.0)]
+    config = least_predicted_loss(menu, price, bounds)
+    assert price(config)["latency_s"] < inf
+    candidates = every_candidate(menu)
+    fitting = candidates[menu.total("size_bytes", candidates) <= capacity]
+    (found,) = predicted(menu, np.array([menu.number(canonical(config))]))
+    assert found <= np.quantile(predicted(menu, fitting), 0.1)
+
+
+def test_a_choice_that_never_fits_is_not_on_the_menu(small, sensitivities):
+    def price(config):
+        costs = small.price(config)
+        return {**costs, "latency_s": inf} if config["fc"].weight_bits == 8 else costs
+
+    menu = build_menu(small.space, price, sensitivities, ["size_bytes"])
+    assert {p.weight_bits for p in menu.choices[-1]} == {2, 4}
 
 
 def test_a_layer_without_a_sensitivity_is_named(small, sensitivities):
