@@ -89,21 +89,21 @@ def test_objectives(objectives: Sequence[str]) -> list[str]:
 
 
 def mark_dominated_by_uniform(table: pd.DataFrame, objectives: Sequence[str]) -> pd.Series[bool]:
-    """Mark the mixed-precision rows that some uniform row dominates on the test split.
+    """Mark the mixed-precision rows that some feasible uniform row dominates on the test split.
 
     Args:
-        table: Rows of ``pareto.csv``: ``kind`` and the objectives' columns.
+        table: Rows of ``pareto.csv`` with ``kind``, ``feasible`` and the objectives' columns.
         objectives: The search's objectives.
 
     Returns:
         A mask with the index of the table; float and uniform rows are never marked.
 
     Raises:
-        ValueError: As for ``non_dominated``, for uniform and mixed rows.
+        ValueError: As for ``non_dominated``, for feasible uniform and mixed rows.
     """
     judged = test_objectives(objectives)
-    mixed, uniform = table[table["kind"] == "mixed"], table[table["kind"] == "uniform"]
-    return dominated_by(mixed, uniform, judged).reindex(table.index, fill_value=False)
+    mixed, uniform = (table[table["kind"] == kind] for kind in ("mixed", "uniform"))
+    return dominated_by(mixed, uniform[uniform["feasible"].eq(True)], judged).reindex(table.index, fill_value=False)
 
 
 def reference_point(

@@ -123,6 +123,8 @@ def test_only_test_split_scores_decide_what_a_uniform_row_dominates():
     rows = table(faster).set_index("trial")
     assert rows.index[rows["dominated_by_uniform"]].tolist() == [4]
     assert rows.loc[4, "on_front"]
+    faster.loc[faster["trial"] == 0, "feasible"] = False
+    assert not table(faster)["dominated_by_uniform"].any()
 
 
 def test_costs_are_those_of_the_trials_and_of_the_float_network():

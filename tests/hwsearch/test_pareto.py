@@ -153,17 +153,18 @@ def test_a_network_is_like_float_up_to_a_tenth_of_its_certainty_and_of_its_answe
     assert reference_likeness() == {"kl": pytest.approx(math.log(1 / 0.9)), "agreement": 90.0}
 
 
-def test_only_mixed_rows_are_marked_as_dominated_by_uniform_and_on_the_test_split():
+def test_only_mixed_rows_are_marked_as_dominated_by_feasible_uniform_ones_on_the_test_split():
     table = pd.DataFrame(
         {
-            "kind": ["float", "uniform", "uniform", "mixed", "mixed", "mixed"],
-            "search_top1": [92.0, 90.0, 80.0, 91.0, 70.0, 90.0],
-            "test_top1": [92.0, 90.0, 80.0, 89.0, 91.0, 90.0],
-            "latency_s": [np.nan, 1.0, 1.5, 1.0, 0.5, 1.0],
+            "kind": ["float", "uniform", "uniform", "uniform", "mixed", "mixed", "mixed"],
+            "feasible": [False, True, True, False, True, True, True],  # else the fourth would dominate all
+            "search_top1": [92.0, 90.0, 80.0, 99.0, 91.0, 70.0, 90.0],
+            "test_top1": [92.0, 90.0, 80.0, 99.0, 89.0, 91.0, 90.0],
+            "latency_s": [np.nan, 1.0, 1.5, 0.1, 1.0, 0.5, 1.0],
         },
-        index=[5, 4, 3, 2, 1, 0],
+        index=[6, 5, 4, 3, 2, 1, 0],
     )
-    expected = {5: False, 4: False, 3: False, 2: True, 1: False, 0: False}
+    expected = {6: False, 5: False, 4: False, 3: False, 2: True, 1: False, 0: False}
     assert mark_dominated_by_uniform(table, ["top1", "latency_s"]).to_dict() == expected
     assert mark_dominated_by_uniform(table, ["test_top1", "latency_s"]).to_dict() == expected
 
