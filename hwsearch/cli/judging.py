@@ -1,8 +1,9 @@
 """From a search's configuration to what judges its candidates."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
-from cost_models import FLOAT, BitConfig
+from cost_models import FLOAT, BitConfig, CostModel
 from hwsearch.cli.schema import SearchConfig
 from hwsearch.cli.setup import Task, cache_dir
 from hwsearch.cli.workers import end_with_parent
@@ -11,6 +12,9 @@ from hwsearch.evaluate import Accuracy, Engine, FakeQuantNetwork, accuracy
 from hwsearch.judging import SplitJudge, choose_engine, growing_parts
 from hwsearch.quantize import ActivationRanges, LayerDatabase
 from hwsearch.search import Hopeless, Judgement, SearchSpace, never
+
+if TYPE_CHECKING:
+    from cost_models.tvm.integer import Requantization  # whose package imports tvm, which takes seconds
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,18 @@ class Judging:
         return accuracy(self.engine, self.test_split)
 
 
+def requantization(device: CostModel) -> "Requantization":
+    """Of integer networks on the device; of one that is only modelled, as on most."""
+    return cast("Requantization", getattr(device, "requantization", "float32"))
+
+
 def prepare_judging(
-    config: SearchConfig, task: Task, space: SearchSpace, database: LayerDatabase, ranges: ActivationRanges
+    config: SearchConfig,
+    task: Task,
+    device: CostModel,
+    space: SearchSpace,
+    database: LayerDatabase,
+    ranges: ActivationRanges,
 ) -> Judging:
     """Choose the engine and judge the float network."""
     search_split, test_split = stratified_halves(task.data.labels, config.data.split_seed)
@@ -63,6 +77,7 @@ def prepare_judging(
         images=len(search_split),
         batch_size=task.batch_size,
         cache_dir=cache_dir(config) / "kernels",
+        requantization=requantization(device),
         device=config.device,
         reuse_bytes=config.reuse_bytes,
     )

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from math import inf, isnan
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from cost_models import FLOAT, CostModel, Precision
 from hwsearch.cli.hardware import load_hardware, notes
-from hwsearch.cli.judging import prepare_judging
+from hwsearch.cli.judging import prepare_judging, requantization
 from hwsearch.cli.latency import network_latency
 from hwsearch.cli.proposing import build_proposer, build_sampler, proposes, sensitivities
 from hwsearch.cli.schema import SearchConfig
@@ -121,13 +122,15 @@ def _prepare(config: SearchConfig, run_dir: Path) -> _Search:
     price = pricing(costs, task.network.spec, hardware)
     check_known(objectives, constraints, price(space.uniforms()[0]), hardware.name)
     check_reachable(space, price, constraints)
+    known_costs = f"{costs.to_csv()}{price(space.narrowest)}"  # where they are measured, each machine has its own
     circumstances = {
         "model": [task.network.fingerprint, config.model.input],
         "data": [task.data.fingerprint, task.data.calibration_fingerprint, config.data.split_seed],
         "hardware": config.hardware,
+        "costs": sha256(known_costs.encode()).hexdigest(),
         "quantizer": config.quantizer.model_dump(),
         "sampler": config.sampler,
-        "judging": [config.engine, config.racing.model_dump() if config.racing else None],
+        "judging": [config.engine, requantization(hardware), config.racing.model_dump() if config.racing else None],
         "sensitivity": config.sensitivity if proposes(config.sampler) else None,
     }
     definition = search_definition(space, objectives, constraints, config.seed, circumstances)
@@ -140,7 +143,7 @@ def work_along(config: SearchConfig, run_dir: Path, reference: Mapping[str, floa
     """Judge candidates of a search that another process began, until all are judged."""
     plan = _prepare(config, run_dir)
     database, ranges = layer_database(config, plan.task, plan.space.precisions), activation_ranges(config, plan.task)
-    judging = prepare_judging(config, plan.task, plan.space, database, ranges)
+    judging = prepare_judging(config, plan.task, plan.hardware, plan.space, database, ranges)
     _judge_candidates(plan, judging, reference, run_dir)
 
 
@@ -176,7 +179,7 @@ def _judge_candidates(plan: _Search, judge: Judge, reference: Mapping[str, float
 
 def _search(plan: _Search, database: LayerDatabase, ranges: ActivationRanges, run_dir: Path) -> None:
     config, task, space, objectives = plan.config, plan.task, plan.space, plan.objectives
-    judging = prepare_judging(config, task, space, database, ranges)
+    judging = prepare_judging(config, task, plan.hardware, space, database, ranges)
     float_config = {layer.name: FLOAT for layer in task.network.layers}
     reference = reference_point(judging.float_search.top1, _uniform8_costs(plan)) | reference_likeness()
     if proposes(config.sampler):

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from cost_models import FLOAT, FLOAT_BITS, BitConfig, Precision
 from hwsearch.data import Batch
 from hwsearch.evaluate.bit_config import check_config
 from hwsearch.evaluate.graph_steps import GraphSteps
-from hwsearch.evaluate.reuse import Memory
+from hwsearch.evaluate.reuse import Memories
 from hwsearch.graph import Network
 from hwsearch.graph.network import parameter
 from hwsearch.quantize import OTHER_BITS, ActivationGrid, ActivationRanges, LayerDatabase, look_up, quantize_bias
@@ -41,7 +40,7 @@ class FakeQuantNetwork:
         database: Codes of every (layer, weight_bits, weight_format) that will be asked for.
         ranges: Grids of every (tensor, activation_bits) that will be asked for, and of 8 bits.
         device: Torch device that it runs on.
-        reuse_bytes: Memory per image of a :class:`Batch` for what configurations share.
+        reuse_bytes: Memory for what configurations share, for all batches in use together.
     """
 
     def __init__(
@@ -71,8 +70,7 @@ class FakeQuantNetwork:
             layer.name: parameter(network.graph, network.node(layer.name), 2) for layer in network.layers if layer.bias
         }
         self._loaded: dict[str, Precision] = {}
-        self._reuse_bytes = reuse_bytes
-        self._memories: WeakKeyDictionary[Batch, Memory[Any]] = WeakKeyDictionary()
+        self._memories: Memories[Any] = Memories(reuse_bytes)
         self._steps = GraphSteps(self._graph, self._quantizer_nodes.values())
         self.configure({layer.name: FLOAT for layer in network.layers})
 
@@ -148,7 +146,7 @@ class FakeQuantNetwork:
 
     def logits(self, batch: Batch) -> Tensor:
         """The same of a batch, for which it is remembered what other configurations may share."""
-        memory = self._memories.setdefault(batch, Memory(self._reuse_bytes * len(batch)))
+        (memory,) = self._memories.of(batch)
         with _exact():
             return self._steps.run(self._keys, lambda: self._placed(batch.inputs), memory)
 

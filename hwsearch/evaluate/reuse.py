@@ -7,6 +7,9 @@ their first layers agree in the keys of the steps there, so that the second one 
 from collections import OrderedDict
 from collections.abc import Callable, Container, Hashable, Sequence
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from hwsearch.data import Batch
 
 Value = TypeVar("Value")
 
@@ -39,11 +42,39 @@ class Memory(Generic[Value]):
             self._held[key] = value, size_bytes
             self._used_bytes += size_bytes
 
+    def resize(self, bound_bytes: int) -> None:
+        """Set the room; what there is none for any more is forgotten."""
+        self._bound_bytes = bound_bytes
+        while self._used_bytes > bound_bytes:
+            self._used_bytes -= self._held.popitem(last=False)[1][1]
+
     def touch(self, keys: Sequence[Hashable]) -> None:
         """Mark results as used, the last one most recently."""
         for key in keys:
             if key in self._held:
                 self._held.move_to_end(key)
+
+
+class Memories(Generic[Value]):
+    """A memory for every batch that is in use; they share a bound by their images.
+
+    Args:
+        bound_bytes: Room for the results of all batches together.
+    """
+
+    def __init__(self, bound_bytes: int) -> None:
+        self._bound_bytes = bound_bytes
+        self._held: WeakKeyDictionary[Batch, list[Memory[Value]]] = WeakKeyDictionary()
+
+    def of(self, batch: Batch, parts: int = 1) -> list[Memory[Value]]:
+        """Memories of a batch, one for each of the parts that it is run in."""
+        if batch not in self._held:
+            self._held[batch] = [Memory(0) for _ in range(parts)]
+            images = sum(map(len, self._held))
+            for known, memories in self._held.items():
+                for memory in memories:
+                    memory.resize(self._bound_bytes * len(known) // (images * len(memories)))
+        return self._held[batch]
 
 
 class StepKeys:

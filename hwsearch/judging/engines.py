@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -11,6 +11,9 @@ from cost_models import FLOAT_BITS, Precision
 from hwsearch.evaluate import Engine, FakeQuantNetwork
 from hwsearch.graph import Network
 from hwsearch.quantize import ActivationRanges, LayerDatabase
+
+if TYPE_CHECKING:
+    from cost_models.tvm.integer import Requantization  # whose package imports tvm, which takes seconds
 
 log = logging.getLogger("hwsearch")
 
@@ -30,6 +33,7 @@ def choose_engine(
     images: int,
     batch_size: int,
     cache_dir: Path,
+    requantization: "Requantization" = "float32",
     device: str = "cpu",
     reuse_bytes: int = 0,
 ) -> Engine:
@@ -45,24 +49,34 @@ def choose_engine(
         images: On which each candidate is judged.
         batch_size: Images of most batches.
         cache_dir: Folder of compiled kernels.
+        requantization: Of the integer network, as the device has it.
         device: Torch device.
-        reuse_bytes: Memory for what candidates share, for all images together.
+        reuse_bytes: Memory for what candidates share.
 
     Raises:
         ValueError: If the integer engine was asked for and can't run the network or the precisions.
     """
-    per_image = reuse_bytes // max(images, 1)
     try:
         if name != "torch":
             _check_integer(precisions, device)
             macs = images * sum(layer.macs for layer in network.layers)
             if name == "integer" or macs >= WORTHWHILE_MACS:
-                return _integer_engine(network, database, ranges, batch_size, cache_dir, per_image)
+                from hwsearch.lowering.engine import IntegerEngine  # imports tvm
+
+                return IntegerEngine(
+                    network,
+                    database,
+                    ranges,
+                    cache_dir=cache_dir,
+                    requantization=requantization,
+                    batch_size=batch_size,
+                    reuse_bytes=reuse_bytes,
+                )
     except ValueError as error:
         if name == "integer":
             raise ValueError(f"engine=integer: {error} Set engine=torch.") from error
         log.info("Candidates are judged by fake quantization in torch: %s", error)
-    return FakeQuantNetwork(network, database, ranges, device, reuse_bytes=per_image)
+    return FakeQuantNetwork(network, database, ranges, device, reuse_bytes=reuse_bytes)
 
 
 def _check_integer(precisions: Iterable[Precision], device: str) -> None:
@@ -71,16 +85,3 @@ def _check_integer(precisions: Iterable[Precision], device: str) -> None:
     floats = sorted({str(p) for p in precisions if FLOAT_BITS in (p.weight_bits, p.activation_bits)})
     if floats:
         raise ValueError(f"The integer engine takes 1 to 8 bits; the space holds {floats}.")
-
-
-def _integer_engine(
-    network: Network,
-    database: LayerDatabase,
-    ranges: ActivationRanges,
-    batch_size: int,
-    cache_dir: Path,
-    reuse_bytes: int,
-) -> Engine:
-    from hwsearch.lowering.engine import IntegerEngine  # imports tvm, which takes seconds
-
-    return IntegerEngine(network, database, ranges, cache_dir=cache_dir, batch_size=batch_size, reuse_bytes=reuse_bytes)

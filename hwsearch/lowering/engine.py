@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from cost_models import BitConfig, Precision
 from cost_models.tvm.integer import Int32, Requantization
 from hwsearch.data import Batch
 from hwsearch.evaluate.fake_quantization import OTHER_BITS
-from hwsearch.evaluate.reuse import Memory, StepKeys, run_steps
+from hwsearch.evaluate.reuse import Memories, Memory, StepKeys, run_steps
 from hwsearch.graph import Network
 from hwsearch.lowering.lower import Lowering
 from hwsearch.lowering.steps import CompiledSteps, Constant, Stored
@@ -43,7 +42,7 @@ class _Plan:
 class IntegerEngine:
     """Logits of the integer network at any configuration of 1 to 8 bits: those of the compiled one, bit for bit.
 
-    It uses as many threads as torch does.
+    It uses as many threads as torch does at each call.
 
     Args:
         network: The captured float network.
@@ -52,7 +51,10 @@ class IntegerEngine:
         cache_dir: Folder of compiled kernels.
         requantization: ``"float32"`` or ``"fixed_point"``.
         batch_size: Images of most batches: calls divide them evenly.
-        reuse_bytes: Memory per image for what configurations share.
+        reuse_bytes: Memory for what configurations share, for all batches in use together.
+
+    Attributes:
+        requantization: As given.
 
     Raises:
         ValueError: If an operator has no integer form.
@@ -71,16 +73,15 @@ class IntegerEngine:
     ) -> None:
         self._lowering = Lowering(network)
         self._database, self._ranges = database, ranges
-        self._reuse_bytes = reuse_bytes
+        self.requantization = requantization
         widest = _widest(network, database, ranges)
         example = self._lowering(widest, database, ranges, dedupe=False)
         self._steps = CompiledSteps(example, requantization, batch_size, cache_dir)
         self._name, self._classes = example.logits, example.tensors[example.logits].image.channels
-        threads = torch.get_num_threads()
-        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = lru_cache(1)(ThreadPoolExecutor)  # of as many threads as were last asked for
         self._keys = StepKeys(self._steps.sources)
         self._planned = lru_cache(PLANS)(self._make_plan)
-        self._memories: WeakKeyDictionary[Batch, list[Memory[Stored]]] = WeakKeyDictionary()
+        self._memories: Memories[Stored] = Memories(reuse_bytes)
         self.configure(widest)
 
     def configure(self, config: BitConfig) -> None:
@@ -98,10 +99,8 @@ class IntegerEngine:
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """The same of a batch, for which it is remembered what other configurations may share."""
-        if batch not in self._memories:
-            bound_bytes = self._reuse_bytes * self._steps.images
-            self._memories[batch] = [Memory(bound_bytes) for _ in range(self._chunks(len(batch)))]
-        return self._run(len(batch), lambda: batch.inputs, self._memories[batch])
+        memories = self._memories.of(batch, self._chunks(len(batch)))
+        return self._run(len(batch), lambda: batch.inputs, memories)
 
     def _chunks(self, images: int) -> int:
         return -(-images // self._steps.images)
@@ -109,10 +108,9 @@ class IntegerEngine:
     def _run(self, images: int, load: Callable[[], torch.Tensor], memories: Sequence[Memory[Stored]]) -> torch.Tensor:
         loaded = cache(lambda: load().numpy())  # not before something is missing in a memory
         with_memories = list(enumerate(memories))
-        if self._threads is None:
-            chunks = [self._run_chunk(loaded, chunk) for chunk in with_memories]
-        else:
-            chunks = list(self._threads.map(partial(self._run_chunk, loaded), with_memories))
+        threads = torch.get_num_threads()
+        spread = self._pool(threads).map if threads > 1 else map
+        chunks = list(spread(partial(self._run_chunk, loaded), with_memories))
         return torch.from_numpy(np.concatenate(chunks)[:images])
 
     def _run_chunk(

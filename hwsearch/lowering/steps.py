@@ -200,15 +200,14 @@ class CompiledSteps:
         arguments, content = {}, []
         for pointer, array in call.constants.items():
             name = _constant_name(pointer)
+            digest = _digest(array)
+            content.append(digest)
             if pointer == "parameters":
                 arguments[name] = tvm.runtime.tensor(array.reshape(-1))
-                content.append(array.tobytes())
             else:  # large, and the same in many configurations
-                digest = _digest(array)
                 if digest not in self._shared:
                     self._shared[digest] = tvm.runtime.tensor(array.reshape(-1))
                 arguments[name] = self._shared[digest]
-                content.append(digest)
         return Constant(arguments, tuple(content))
 
 

@@ -38,9 +38,9 @@ class LayerCache:
     """
 
     def __init__(self, folder: Path | None, methods: Sequence[Any], context: str) -> None:
-        identity = _identity(methods) if folder else None
-        self._folder = folder if identity else None
-        self._prefix = f"{VERSION} {identity} {context}"
+        made_by = identity(methods) if folder else None
+        self._folder = folder if made_by else None
+        self._prefix = f"{VERSION} {made_by} {context}"
         self._damaged = 0
         self._writable = True
 
@@ -86,7 +86,7 @@ def digest(prefix: str, parts: Iterable[Any]) -> str:
     return found.hexdigest()
 
 
-def _identity(method: Any) -> str | None:
+def identity(method: Any) -> str | None:
     """Names, arguments and source files of what makes a method up; None where they can't tell."""
     if method is None or isinstance(method, str | int | float | bool):
         return repr(method)
@@ -103,7 +103,7 @@ def _identity(method: Any) -> str | None:
 
 
 def _joined(name: str | None, parts: Iterable[Any]) -> str | None:
-    found = [name, *map(_identity, parts)]
+    found = [name, *map(identity, parts)]
     return None if None in found else f"({' '.join(map(str, found))})"
 
 

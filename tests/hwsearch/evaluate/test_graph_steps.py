@@ -22,7 +22,7 @@ def task():
     return network, database, ranges, Batch(images, np.zeros(6, np.int64), preprocess)
 
 
-@pytest.mark.parametrize("reuse_bytes", [0, 2000, 1_000_000])
+@pytest.mark.parametrize("reuse_bytes", [0, 12_000, 6_000_000])
 def test_what_is_remembered_changes_no_logits(task, reuse_bytes):
     network, database, ranges, batch = task
     engine = FakeQuantNetwork(network, database, ranges, reuse_bytes=reuse_bytes)

@@ -1,6 +1,11 @@
 """Steps whose results configurations share."""
 
-from hwsearch.evaluate.reuse import Memory, StepKeys, run_steps
+import gc
+
+import numpy as np
+
+from hwsearch.data import Batch, Preprocess
+from hwsearch.evaluate.reuse import Memories, Memory, StepKeys, run_steps
 
 SOURCES = [(), (0,), (0,), (1, 2), (3,)]
 """An input, two branches, their sum, and what follows."""
@@ -70,3 +75,33 @@ def test_keys_are_equal_where_a_step_and_all_before_it_are():
     first, second = keys(["x", 1, 2, 3, 4]), keys(["x", 1, 7, 3, 4])
     assert [one == other for one, other in zip(first, second, strict=True)] == [True, True, False, False, False]
     assert len({*first, *second}) == 8
+
+
+def batch(images):
+    return Batch(np.zeros((images, 1, 1, 1), np.uint8), np.zeros(images, np.int64), Preprocess(shape=(1, 1, 1)))
+
+
+def held(memory):
+    """How many results of 1 byte there is room for."""
+    for key in range(1000):
+        memory.keep(key, key, 1)
+    return sum(memory.get(key) is not None for key in range(1000))
+
+
+def test_batches_in_use_share_the_room_by_their_images():
+    memories = Memories(120)
+    small, large = batch(10), batch(20)
+    (first,) = memories.of(small)
+    assert held(first) == 120
+    second, third = memories.of(large, parts=2)
+    assert [first.get(key) is not None for key in (959, 960)] == [False, True]  # 40 of 120 are left
+    assert [held(memory) for memory in (first, second, third)] == [40, 40, 40]
+    assert memories.of(small) == [first]
+
+
+def test_a_batch_that_is_no_longer_used_leaves_its_room_to_others():
+    memories = Memories(120)
+    memories.of(batch(10))
+    gc.collect()
+    other = batch(10)
+    assert held(*memories.of(other)) == 120

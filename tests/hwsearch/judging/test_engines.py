@@ -52,7 +52,10 @@ def test_floats_are_left_to_torch(choose, caplog):
         choose("integer", precisions=precisions)
 
 
-def test_another_device_is_left_to_torch(choose):
+def test_another_device_is_left_to_torch(choose, caplog):
+    with caplog.at_level(logging.INFO, "hwsearch"):
+        assert choose("auto", device="meta") is FakeQuantNetwork  # a device that every machine has
+    assert "runs on device=cpu, not meta" in caplog.text
     with pytest.raises(ValueError, match="runs on device=cpu, not cuda"):
         choose("integer", device="cuda")
 
@@ -64,3 +67,10 @@ def test_an_operator_without_integers_is_left_to_torch(choose, caplog):
     assert "has no integer form" in caplog.text
     with pytest.raises(ValueError, match="has no integer form"):
         choose("integer", task)
+
+
+def test_integers_are_requantized_as_the_device_does(plain, tmp_path):
+    options = {"images": 4, "batch_size": 4, "cache_dir": tmp_path}
+    for requantization in ("float32", "fixed_point"):
+        engine = choose_engine("integer", *plain, EIGHT, requantization=requantization, **options)
+        assert engine.requantization == requantization

@@ -1,5 +1,7 @@
 """The integer engine: one compilation, any configuration."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -71,7 +73,7 @@ def test_digits_are_those_of_fake_quantization(calibrated, engine):
         assert np.std(found - expected) <= 0.01 * np.std(expected)
 
 
-@pytest.mark.parametrize("reuse_bytes", [0, 2000, 1_000_000])
+@pytest.mark.parametrize("reuse_bytes", [0, 140_000, 70_000_000])
 def test_what_is_remembered_changes_no_logits(branches, engine, reuse_bytes):
     judge = engine(branches, reuse_bytes=reuse_bytes)
     images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3)).astype(np.uint8)
@@ -80,6 +82,23 @@ def test_what_is_remembered_changes_no_logits(branches, engine, reuse_bytes):
     for config in [base, *({**base, name: branches.mixed()[name]} for name in base), base]:
         judge.configure(config)
         assert torch.equal(judge.logits(batch), judge(batch.inputs))
+
+
+def test_threads_are_those_that_torch_has_at_the_call(branches, engine):
+    judge, seen = engine(branches), []
+
+    def preprocess(images):
+        seen.append(threading.current_thread() is threading.main_thread())
+        return branches.images
+
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1, 2):
+            torch.set_num_threads(threads)
+            judge.logits(Batch(branches.images.numpy(), np.zeros(70, np.int64), preprocess))
+    finally:
+        torch.set_num_threads(before)
+    assert (seen[0], True in seen, seen[-1]) == (False, True, False)
 
 
 def test_kernels_are_compiled_once(branches, engine, cache_dir):

@@ -11,7 +11,7 @@ from hwsearch.networks import DigitsResNet, load_checkpoint
 from hwsearch.quantize import build_database, calibrate, minmax, mse
 from hwsearch.sensitivity import Quantized
 
-MIB = 2**20
+REUSE_BYTES = 2**27
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def digits() -> Quantized:
     network = capture(module, next(iter(calibration))[0])
     database, ranges = build_database(network, minmax), calibrate(network, calibration, mse)
     return Quantized(
-        network, database, ranges, FakeQuantNetwork(network, database, ranges, reuse_bytes=MIB), calibration
+        network, database, ranges, FakeQuantNetwork(network, database, ranges, reuse_bytes=REUSE_BYTES), calibration
     )
 
 
