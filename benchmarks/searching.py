@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import pandas as pd
@@ -11,9 +12,10 @@ from omegaconf import OmegaConf
 
 from cost_models import BitConfig, CostModel, Precision, load_device
 from hwsearch.cli.hydra_app import conf_dir
+from hwsearch.cli.judging import requantization
 from hwsearch.cli.proposing import build_proposer, build_sampler, proposes, sensitivities
 from hwsearch.cli.schema import SearchConfig
-from hwsearch.cli.setup import Task, activation_ranges, cache_dir, layer_database, load_task
+from hwsearch.cli.setup import Task, activation_ranges, build, cache_dir, layer_database, load_task
 from hwsearch.costs import Pricing, cost_table, pricing
 from hwsearch.data import evenly_spaced, stratified_halves
 from hwsearch.evaluate import Engine, FakeQuantNetwork
@@ -22,6 +24,7 @@ from hwsearch.judging import SplitJudge, choose_engine
 from hwsearch.pareto import hypervolume, reference_point
 from hwsearch.quantize import ActivationRanges, LayerDatabase
 from hwsearch.search import Group, Judge, SearchSpace, build_space, never, search_precisions, trials_table
+from hwsearch.sensitivity import output_change
 
 
 def composed(*overrides: str) -> SearchConfig:
@@ -92,6 +95,7 @@ class Judged:
             images=len(self.split),
             batch_size=self.task.batch_size,
             cache_dir=cache_dir(self.config) / "kernels",
+            requantization=requantization(self.device),
             reuse_bytes=self.config.reuse_bytes,
         )
 
@@ -106,10 +110,15 @@ class Judged:
 
     @property
     def sensitivity_evaluations(self) -> float:
-        """What sensitivities cost, in candidates judged: images run by images of the search split."""
-        images = min(self.config.sensitivity["images"], len(self.task.calibration.inputs))
+        """What sensitivities cost, in candidates judged: images run by images of the search split.
+
+        Those that need no outputs of the quantized network run the float one once, gradients aside.
+        """
+        measure = build(self.config.sensitivity)
+        images = min(signature(measure).parameters["images"].default, len(self.task.calibration.inputs))
         widest = 2 * len(self.task.network.layers)  # of weights and of activations: one configuration in all
-        return (len(self.sensitivities) - widest + 1) * images / len(self.split)
+        runs = len(self.sensitivities) - widest + 1 if measure.func is output_change else 1
+        return runs * images / len(self.split)
 
     def problem(self, objectives: Sequence[str]) -> "Problem":
         """To search."""

@@ -1,4 +1,4 @@
-"""The command line: ``hwsearch search | evaluate | study | train | profile | compare | export | devices | list``."""
+"""The command line: ``hwsearch search | solve | evaluate | study | train | profile | compare | export | ...``."""
 
 from pathlib import Path
 from typing import Annotated

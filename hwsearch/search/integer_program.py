@@ -75,7 +75,7 @@ def least_loss(losses: PerChoice, budgets: Sequence[Budget], time_limit_s: float
         The number of the choice of each group; None if no combination keeps the budgets.
 
     Raises:
-        RuntimeError: If the solver gives up.
+        ValueError: If the solver gives up; it says why.
 
     Reference: the formulation of HAWQ-V3, Yao et al. 2021, arXiv:2011.10680, for any number of choices.
     """
@@ -94,7 +94,10 @@ def least_loss(losses: PerChoice, budgets: Sequence[Budget], time_limit_s: float
     if found.status == INFEASIBLE:
         return None
     if not found.success:
-        raise RuntimeError(f"The integer program of {size} variables was not solved: {found.message}")
+        raise ValueError(
+            f"The integer program over {len(losses)} decisions with {size} choices was not solved: {found.message} "
+            "Let layers choose between fewer widths (space.weight_bits, space.activation_bits)."
+        )
     taken = program.of(found.x > 0.5)
     return [int(number) for number in taken.number]
 

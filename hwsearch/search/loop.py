@@ -52,7 +52,7 @@ def search_precisions(
         price: Costs of a configuration.
         judge: Measures a configuration on the search split. Uniform configurations are never hopeless to it.
         objectives: Any of top1, kl, agreement, latency_s, energy_j, size_bytes, bops.
-        constraints: Bounds that samplers treat as constraints; infeasible candidates are judged like others.
+        constraints: Bounds that samplers treat as constraints; the judge may drop candidates that can hardly keep them.
         reference_point: Of the hypervolume, by measure. Candidates beyond it add nothing to a front, so samplers are
             told that they are infeasible; without that, most of a search goes to networks that no longer classify.
         proposer: Chooses candidates after the uniform ones, until it leaves the choice to the sampler.

@@ -3,14 +3,13 @@
 from typing import Protocol
 
 import pandas as pd
-import torch
 from torch import Tensor
 from torch.fx import Node
 
 from cost_models import Precision
 from hwsearch.data import Batches
 from hwsearch.graph import Network
-from hwsearch.quantize import ActivationGrid, look_up
+from hwsearch.quantize import look_up
 from hwsearch.quantize.moments import observe
 from hwsearch.sensitivity.curvature import Traces
 from hwsearch.sensitivity.quantized import Choices, Quantized, operands
@@ -73,15 +72,10 @@ def _activation_noise(
         layer = layers[node.name]
         counts[layer] = x[0].numel()
         for bits in widths[layer]:
-            error = x - _quantized(x, quantized.ranges[tensors[layer], bits])
+            error = x - quantized.ranges[tensors[layer], bits].quantize(x)
             sums[layer, bits] = sums.get((layer, bits), 0.0) + float(error.double().square().sum())
 
     for batch in images.parts():
         observe(network.graph, [batch.inputs], set(layers), see)
     values = len(images.inputs)
     return {(layer, bits): (total / counts[layer] / values, counts[layer]) for (layer, bits), total in sums.items()}
-
-
-def _quantized(x: Tensor, grid: ActivationGrid) -> Tensor:
-    codes = torch.clamp(torch.round(x / grid.scale), -grid.zero_point, grid.qmax - grid.zero_point)
-    return codes * grid.scale

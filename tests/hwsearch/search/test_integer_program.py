@@ -48,6 +48,13 @@ def test_costs_of_microseconds_are_kept_exactly():
     assert least_loss(losses, [Budget(costs, 5e-6)]) == [1, 1, 0]
 
 
+def test_a_solver_that_gives_up_says_why():
+    rng = np.random.default_rng(0)
+    losses, costs = ([rng.random(30) for _ in range(200)] for _ in range(2))
+    with pytest.raises(ValueError, match=r"over 200 decisions .* was not solved: Time limit reached"):
+        least_loss(losses, [Budget(costs, 60.0), Budget(losses[::-1], 60.0)], time_limit_s=0.0)
+
+
 def hawq_v3():
     if not HAWQ_V3.exists():
         pytest.skip(f"needs {HAWQ_V3}")
