@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from hwsearch.search import Constraint, canonical, search_precisions, trials_table
+from hwsearch.search import Constraint, canonical, judged_configs, search_precisions, trials_table
 from hwsearch.search.judgement import Judgement
 from hwsearch.search.racing import hopelessness
 
@@ -53,28 +53,36 @@ def test_what_does_not_fit_is_hopeless():
     assert hopelessness({"latency_s": inf}, ["top1"], (), [], {})({"top1": 100.0})
 
 
-def test_dropped_trials_are_told_apart_and_are_no_rivals(small):
+def test_dropped_trials_are_told_apart_and_are_no_rivals(small, new_judge):
     """A judge that drops all that it may after 10 of 1000 images, with an estimate too good to be true."""
     uniforms = {canonical(config) for config in small.space.uniforms()}
 
     def judge(config, hopeless):
+        found = {"top1": new_judge.top1(config)}
         if canonical(config) in uniforms:
             assert not hopeless({"top1": 0.0})
-            return Judgement({"top1": 60.0}, n=1000)
-        if hopeless({"top1": 60.0}):
-            return Judgement({"top1": 99.0}, n=10, dropped=True)
-        return Judgement({"top1": 60.0}, n=1000)
+        elif hopeless(found):
+            return Judgement({"top1": 99.9}, n=10, dropped=True)
+        return Judgement(found, n=1000)
 
     study = search_precisions(
-        small.space, small.price, judge, reference_point={"top1": 50.0, "latency_s": 1.0}, n_trials=20
+        small.space, small.price, judge, reference_point={"top1": 50.0, "latency_s": 1.0}, n_trials=40
     )
     trials = trials_table(study, small.space)
-    dropped = trials[trials["state"] == "dropped"]
+    dropped, complete = (trials[trials["state"] == state] for state in ("dropped", "complete"))
     assert len(dropped)
     assert not dropped["feasible"].any()
     assert set(dropped["images"]) == {10}
     assert set(dropped["kind"]) == {"mixed"}
     assert set(trials.loc[trials["kind"] == "uniform", "state"]) <= {"complete", "duplicate"}
     assert set(trials["state"]) <= {"complete", "dropped", "duplicate"}
-    cheapest = trials.loc[trials["state"] == "complete", "latency_s"].min()
-    assert (dropped["latency_s"] >= cheapest).all()
+    configs = judged_configs(study, small.space)
+    for trial, latency_s in zip(dropped["trial"], dropped["latency_s"], strict=True):
+        top1, before = new_judge.top1(configs[trial]), complete[complete["trial"] < trial]
+        assert top1 <= 50 or ((before["top1"] >= top1) & (before["latency_s"] <= latency_s)).any()
+    added = complete[complete["kind"] == "mixed"]
+    cheaper = [
+        ((dropped["trial"] < trial) & (dropped["latency_s"] <= latency_s)).any()
+        for trial, latency_s in zip(added["trial"], added["latency_s"], strict=True)
+    ]
+    assert any(cheaper)  # which would have been hopeless beside a rival of 99.9 %
