@@ -4,8 +4,8 @@
 
 CIFAR ResNet-20 with trained weights and test images in FOLDER, on one thread. Engines take turns at the same
 candidates; ratios are formed within a round. ``engine``: candidates per second, of random widths. ``reuse``: every
-layer at each of 7 widths, the others at 8 bits. ``racing``: what a TPE search judged on all images is judged again, in
-the same order, on growing parts, by the rules of ``conf/config.yaml``.
+layer at each of 7 widths, the others at 8 bits, with the memory of ``conf/config.yaml`` and without. ``racing``: what a
+TPE search judged on all images is judged again, in the same order, on growing parts, by the rules there.
 """
 
 import tempfile
@@ -41,7 +41,6 @@ PREPROCESS = Preprocess(shape=(3, 32, 32), divisor=255.0, mean=[0.485, 0.456, 0.
 WIDTHS = tuple(range(2, 9))
 BATCH = 250
 OBJECTIVES = ("top1", "size_bytes")
-MIB = 1 << 20
 
 
 class Part(StrEnum):
@@ -144,16 +143,17 @@ def reuse_rounds(task: Task, images: int, rounds: int) -> dict[str, Rounds]:
     eight = {layer.name: Precision(8, 8) for layer in task.network.layers}
     configs = [{**eight, name: Precision(bits, 8)} for name in eight for bits in WIDTHS]
     times: dict[str, list[float]] = {"with reuse": [], "without": []}
+    bounds = {"with reuse": composed().reuse_bytes, "without": 0}
     for _ in range(rounds):
         found = []
-        for name, reuse_bytes in (("with reuse", MIB), ("without", 0)):
+        for way, reuse_bytes in bounds.items():
             engine, batches = task.integer(reuse_bytes), task.batches(slice(images))
             start = time.perf_counter()
             logits = []
             for config in configs:
                 engine.configure(config)
                 logits.append(torch.cat([engine.logits(batch) for batch in batches]))
-            times[name].append(time.perf_counter() - start)
+            times[way].append(time.perf_counter() - start)
             found.append(torch.stack(logits))
         assert torch.equal(*found)
     return {name: np.array(seconds) for name, seconds in times.items()}
@@ -208,9 +208,10 @@ def race(task: Task, trials: int, seed: int) -> tuple[Race, Race]:
     device = hwsearch.load_device(DEVICE)
     space = hwsearch.build_space(task.network.layers, device)
     price = hwsearch.pricing(hwsearch.cost_table(task.network.layers, device), task.network.spec, device)
-    engine = Remembering(task.integer(MIB))
+    config = composed()
+    engine = Remembering(task.integer(config.reuse_bytes))
     parts = [task.batches(part) for part in growing_parts(task.labels, seed)]
-    rules = composed().racing
+    rules = config.racing
     assert rules
     whole, racing = (
         SplitJudge(engine, FakeQuantNetwork(task.network, {}, {}), parts, deviations=rules.deviations) for _ in range(2)
