@@ -137,6 +137,11 @@ def predicted_s(network: NetworkSpec, config: BitConfig) -> float:
     return layers + device.network_cost(network, config).latency_s
 
 
+def measured_s(network: IntegerNetwork) -> float:
+    """Latency of a whole network as the cost model measures it."""
+    return compile_network(network, "float32", TUNER.choose, TUNER.runner).measured(TUNER.procedure).latency_s
+
+
 @cache
 def _device(precisions: frozenset[Precision]) -> TvmCpu:
     """This machine, which measures no more than it is asked for."""
