@@ -1,6 +1,6 @@
 """hwsearch's kernels and networks on this machine, as engines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -16,7 +16,9 @@ from cost_models.tvm import driver
 from cost_models.tvm.cost_model import TvmCpu
 from cost_models.tvm.kernels import QuantizeKernel
 from cost_models.tvm.kernels.ir import Kernel, store
-from cost_models.tvm.measure import Procedure
+from cost_models.tvm.measure import Procedure, measure
+from cost_models.tvm.operators import fused_layer, operator_kernel
+from cost_models.tvm.program import Kernel as AnyKernel
 from cost_models.tvm.shapes import convolution
 from cost_models.tvm.tuner import Tuner, arguments, fastest_of
 from cost_models.tvm.variants import Variant
@@ -137,9 +139,35 @@ def predicted_s(network: NetworkSpec, config: BitConfig) -> float:
     return layers + device.network_cost(network, config).latency_s
 
 
-def measured_s(network: IntegerNetwork) -> float:
-    """Latency of a whole network as the cost model measures it."""
-    return compile_network(network, "float32", TUNER.choose, TUNER.runner).measured(TUNER.procedure).latency_s
+def sum_and_whole_s(spec: NetworkSpec, config: BitConfig, network: IntegerNetwork) -> tuple[float, float]:
+    """The sum of a network's layers and other operators, and the whole network, by the cost model's procedure.
+
+    All of them take turns in the same rounds; the cost model itself adds up what it measured at any time before.
+    """
+    compiled = compile_network(network, "float32", TUNER.choose, TUNER.runner)
+    parts = [*_layer_kernels(spec, config), *_operator_kernels(spec)]
+    kernels = list(dict.fromkeys(kernel for _, kernel in parts))
+    subjects = [TUNER.subject(kernel) for kernel in kernels]
+    *latencies, whole = measure([*subjects, compiled.subject()], TUNER.runner, TUNER.procedure)
+    seconds = {kernel: latency.latency_s for kernel, latency in zip(kernels, latencies, strict=True)}
+    return sum(sign * seconds[kernel] for sign, kernel in parts), whole.latency_s
+
+
+def _layer_kernels(spec: NetworkSpec, config: BitConfig) -> Iterator[tuple[int, AnyKernel]]:
+    for layer in spec.layers:
+        yield 1, TUNER.choose(*convolution(layer, 1, "float32"), config[layer.name])
+
+
+def _operator_kernels(spec: NetworkSpec) -> Iterator[tuple[int, AnyKernel]]:
+    """Of a sum that a layer does on the way, the layer with it less the layer without it."""
+    for operator in spec.operators:
+        layer = fused_layer(operator, spec)
+        if layer is None:
+            yield 1, operator_kernel(operator, 1, "float32", TUNER.isa)
+            continue
+        alone = TUNER.choose(*convolution(layer, 1, "float32"), W8A8)
+        yield 1, replace(alone, epilogue=replace(alone.epilogue, residual=alone.epilogue.outputs[0]))
+        yield -1, alone
 
 
 @cache

@@ -57,9 +57,12 @@ class CompiledNetwork:
 
     def measured(self, procedure: Procedure) -> Measurement:
         """Latency of one call, warm: what a loop over images sees."""
+        return measure([self.subject()], self.runner, procedure)[0]
+
+    def subject(self) -> Subject:
+        """What is timed."""
         inputs = [np.zeros(self.program.sizes[name], np.uint8) for name in self.network.inputs]
-        arrays = [*inputs, *self._fixed(), self._logits()]
-        return measure([Subject(self.runner.load(self.executable), arrays, ())], self.runner, procedure)[0]
+        return Subject(self.runner.load(self.executable), [*inputs, *self._fixed(), self._logits()], ())
 
     def _tensor(self, array: NDArray[np.uint8]) -> Any:
         return tvm.runtime.tensor(array, device=self.runner.device)
