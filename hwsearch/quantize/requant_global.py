@@ -28,6 +28,9 @@ BLOCK = 2**16
 SHARES = torch.tensor([0.997, 0.99, 0.98, 0.96, 0.93, 0.88, 0.8, 0.65, 0.45, 0.25, 0.1, 0.03, 0.01])
 """Shares of the largest weight at which the error of clipping alone is known."""
 
+EDGE = 1e-6
+"""Relative distance from the highest clipping point: below it the largest weight has the highest code, above it not."""
+
 ROUGH = torch.tensor([1.0, 0.7, 0.45, 0.25, 0.1])
 """Shares that bound the least error from above; one of them is near the best at any width."""
 
@@ -55,7 +58,8 @@ def global_ranges(
     The error has a minimum for nearly every assignment of weights to levels: few matter in a long row at few bits, tens
     in a channel at 6 to 8 bits. Clipping errors alone exclude every clipping point below a bound; above it, ``points``
     candidates find the valleys, the three deepest are searched again twice at a quarter of the spacing, and the least
-    squares scale of the final assignment, ``sum(w q) / sum(q^2)``, is the bottom of its own. A short row gets as many
+    squares scale of an assignment, ``sum(w q) / sum(q^2)``, is the bottom of its own: of the final ones, and of the
+    two beside the highest point, whose bottoms may lie above it. A short row gets as many
     more candidates as it has fewer weights, up to 1,024. A row of more than 16,384 weights is replaced by a histogram
     whose bins are as wide as 1/2048 of their value or less, and whose suffix sums give the error at a clipping point
     from its levels alone.
@@ -251,7 +255,8 @@ def _search(rows: _Rows, points: int) -> Tensor:
         neighbours = scale.unsqueeze(3) * (spacing.unsqueeze(3) * torch.tensor([-2, -1, 1, 2])).exp()
         scale, error = _with(rows, scale, error, neighbours.flatten(2))
     scale, error = _best(scale, error, 3)
-    scale, error = _with(rows, scale, error, rows.least_squares(scale))
+    edge = highest * torch.tensor([1 - EDGE, 1 + EDGE])
+    scale, error = _with(rows, scale, error, rows.least_squares(torch.cat([scale, edge], 2)))
     return torch.where(largest > 0, _best(scale, error, 1)[0] * qmax, largest).squeeze(2)
 
 
