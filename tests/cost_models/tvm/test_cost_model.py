@@ -51,7 +51,6 @@ def test_cost_tells_what_is_stored_and_computed(device):
 def test_uniform_weights_that_are_stored_as_codebooks_cost_what_these_do(device):
     stored = device.storing([2])
     two, codebook = Precision(2, 2), Precision(2, 2, "codebook")
-    assert device.layer_cost(CONVOLUTION, two).computed_as is None
     assert stored.layer_cost(CONVOLUTION, two).computed_as == Precision(8, 8)
     assert stored.layer_cost(CONVOLUTION, two) == device.layer_cost(CONVOLUTION, codebook)
     assert stored.layer_cost(CONVOLUTION, Precision(4, 4)) == device.layer_cost(CONVOLUTION, Precision(4, 4))

@@ -36,7 +36,7 @@ def check_equal(module: nn.Module, shape: tuple[int, ...]) -> Network:
         if batch > 1:
             assert (expected.std(0) > 0).any()  # otherwise the comparison says nothing
         # Folding rounds each weight once more and changes the order of float32 operations, in every layer.
-        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     return network
 
 
