@@ -39,6 +39,7 @@ NETWORKS = {
 METHODS = (
     "minmax",
     "requant_per_tensor",
+    "squant_per_tensor",
     "requant_transformed",
     "requant_global",
     "bias_correction",
