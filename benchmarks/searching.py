@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import signature
 from typing import Any
 
 import pandas as pd
@@ -115,7 +114,7 @@ class Judged:
         Those that need no outputs of the quantized network run the float one once, gradients aside.
         """
         measure = build(self.config.sensitivity)
-        images = min(signature(measure).parameters["images"].default, len(self.task.calibration.inputs))
+        images = min(measure.keywords["images"], len(self.task.calibration.inputs))
         widest = 2 * len(self.task.network.layers)  # of weights and of activations: one configuration in all
         runs = len(self.sensitivities) - widest + 1 if measure.func is output_change else 1
         return runs * images / len(self.split)

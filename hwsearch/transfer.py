@@ -5,7 +5,7 @@ The question is HAQ's (Wang et al., CVPR 2019, arXiv:1811.08886): how good is wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cost_models import CostModel, NetworkSpec, Precision
+from hwsearch.codebooks import codebook_notes, storing
 from hwsearch.compare import Run, float_top1, named_runs, origin, refuse_incomparable
 from hwsearch.costs import KEY, Pricing, cost_table, pricing
 from hwsearch.network_file import NETWORK_FILE, read_network
@@ -63,11 +64,19 @@ class Transfer:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Complete trials of all runs, ``table``, and the precision of each layer: indices of ``keys``."""
+    """Complete trials of all runs.
+
+    Attributes:
+        table: A row per candidate.
+        storages: What quantizers store as codebooks: distinct sets of widths.
+        keys: Distinct storages, by number, with layer and precision.
+        codes: Number of each layer's key, ``[candidates, layers]``.
+    """
 
     table: pd.DataFrame
+    storages: Sequence[tuple[int, ...]]
     keys: pd.MultiIndex
-    codes: NDArray[np.int64]  # [candidates, layers]
+    codes: NDArray[np.int64]
 
 
 def transfer_runs(
@@ -76,6 +85,7 @@ def transfer_runs(
     x: str = "latency_s",
     y: str = "search_top1",
     where: str | None = None,
+    codebook_bits: Sequence[Collection[int]] | None = None,
 ) -> Transfer:
     """Price every candidate of stored runs on each device.
 
@@ -85,6 +95,7 @@ def transfer_runs(
         x: A cost.
         y: ``search_top1``, known for every complete trial, or ``test_top1``, known for rows of ``pareto.csv``.
         where: Condition that priced candidates must satisfy, see ``where.select``.
+        codebook_bits: For each run, the widths at which its quantizer stores weights as codebooks; None: none.
 
     Raises:
         FileNotFoundError: If no run folder holds ``network.json``.
@@ -95,13 +106,13 @@ def transfer_runs(
     named = named_runs(runs)
     refuse_incomparable(named)
     network, float_network = _network(runs), float_top1(named, y)
-    candidates = _candidates(named, network, y)
+    candidates = _candidates(named, network, y, codebook_bits or [()] * len(runs))
     tables, summaries, references, notes = [], [], {}, []
     for device in devices:
-        costs = cost_table(network.layers, device)
-        price = pricing(costs, network, device)
+        costs = _costs(network, device, candidates.storages)
+        price = pricing(costs.droplevel("storage"), network, device)
         priced, reasons = _priced(candidates, costs, price)
-        notes += reasons + [f"{device.name}: {warning}" for warning in device.warnings]
+        notes += reasons + [f"{device.name}: {note}" for note in (*device.warnings, *_untold(candidates, device))]
         reference = reference_point(float_network, {x: _reference_cost(priced, costs, price, x)}, accuracy=y)
         rows = priced if where is None else select(priced, where)
         if rows.empty:
@@ -139,24 +150,28 @@ def _network(runs: Sequence[Run]) -> NetworkSpec:
     return read_network(next((run.path for run in runs if (run.path / NETWORK_FILE).is_file()), runs[0].path))
 
 
-def _candidates(named: Mapping[str, Run], network: NetworkSpec, y: str) -> _Candidates:
+def _candidates(
+    named: Mapping[str, Run], network: NetworkSpec, y: str, codebook_bits: Sequence[Collection[int]]
+) -> _Candidates:
+    stored = [tuple(sorted(bits)) for bits in codebook_bits]
+    storages = list(dict.fromkeys(stored))
     tables, keys = [], []
-    for name, run in named.items():
+    for (name, run), bits in zip(named.items(), stored, strict=True):
         complete = run.trials[run.trials["state"] == "complete"].rename(columns={"top1": "search_top1"})
         shown = run.pareto[run.pareto["kind"] != "float"][["trial", "on_front", "test_top1"]]
         table = complete[["trial", "kind", "search_top1"]].merge(shown, on="trial", how="left")
         table = table[table[y].notna()].assign(on_front=table["on_front"].eq(True))
         table.insert(0, "run", name)
         tables.append(table.rename(columns={"on_front": "on_run_front"}))
-        keys.append(_keys(run, table["trial"], network, name))
+        keys.append(_keys(run, table["trial"], network, name).assign(storage=storages.index(bits))[["storage", *KEY]])
     stacked = pd.concat(keys, ignore_index=True)
     distinct = pd.MultiIndex.from_frame(stacked.drop_duplicates())
     codes = distinct.get_indexer(pd.MultiIndex.from_frame(stacked)).reshape(-1, len(network.layers))
-    bits = {
+    means = {
         "weight_bits_mean": _mean(stacked["weight_bits"], [layer.weight_count for layer in network.layers]),
         "activation_bits_mean": _mean(stacked["activation_bits"], [layer.in_count for layer in network.layers]),
     }
-    return _Candidates(pd.concat(tables, ignore_index=True).assign(**bits), distinct, codes)
+    return _Candidates(pd.concat(tables, ignore_index=True).assign(**means), storages, distinct, codes)
 
 
 def _keys(run: Run, trials: pd.Series[int], network: NetworkSpec, name: str) -> pd.DataFrame:
@@ -175,6 +190,19 @@ def _mean(bits: pd.Series[int], counts: Sequence[int]) -> NDArray[np.float64]:
     return means
 
 
+def _costs(network: NetworkSpec, device: CostModel, storages: Sequence[tuple[int, ...]]) -> pd.DataFrame:
+    """Cost tables of a device for all that quantizers store, one below the other."""
+    tables = {number: cost_table(network.layers, storing(device, bits)) for number, bits in enumerate(storages)}
+    return pd.concat(tables, names=["storage"])
+
+
+def _untold(candidates: _Candidates, device: CostModel) -> list[str]:
+    """Which candidates' codebooks a device does not tell from its own weights, in words."""
+    precisions = [[Precision(*p) for n, _, *p in candidates.keys if n == i] for i in range(len(candidates.storages))]
+    storages = zip(candidates.storages, precisions, strict=True)
+    return list(dict.fromkeys(note for storage in storages for note in codebook_notes(device, *storage)))
+
+
 def _priced(candidates: _Candidates, costs: pd.DataFrame, price: Pricing) -> tuple[pd.DataFrame, list[str]]:
     """Candidates that the device runs, with its costs; and which it does not run, in words."""
     device, table = price.device, candidates.table
@@ -186,7 +214,7 @@ def _priced(candidates: _Candidates, costs: pd.DataFrame, price: Pricing) -> tup
     reasons = []
     if not runs.all():
         layers: dict[str, str] = {}  # the first layer of each pair
-        for layer, *precision in candidates.keys[row_of_key < 0]:
+        for _, layer, *precision in candidates.keys[row_of_key < 0]:
             layers.setdefault(str(Precision(*precision)), layer)
         pairs = {layer: sorted(pair for pair in layers if layers[pair] == layer) for layer in layers.values()}
         where = "; ".join(f"{', '.join(names)} in layer '{layer}'" for layer, names in pairs.items())
@@ -210,7 +238,8 @@ def _reference_cost(rows: pd.DataFrame, costs: pd.DataFrame, price: Pricing, x: 
         known = [cost for cost in COSTS if rows[cost].notna().all()]
         raise ValueError(f"'{price.device.name}' does not know {x}; it knows {known}.")
     eight = {layer.name: Precision(8, 8) for layer in price.network.layers}
-    if all((name, 8, 8, "uniform") in costs.index for name in eight) and np.isfinite(cost := price(eight)[x]):
+    # at 8 bits, levels of a codebook are bytes like any others: every storage costs the same
+    if all((0, name, 8, 8, "uniform") in costs.index for name in eight) and np.isfinite(cost := price(eight)[x]):
         return cost
     return float(rows[x].max())
 

@@ -24,7 +24,7 @@ from cost_models.tvm.measure import Measurement, Procedure
 from cost_models.tvm.operators import fused_layer, operator_kernel
 from cost_models.tvm.program import Kernel
 from cost_models.tvm.records import Record, layer_records, operator_record
-from cost_models.tvm.rpc import connect
+from cost_models.tvm.rpc import RemoteRunner, tracker_address
 from cost_models.tvm.runner import LocalRunner, Runner
 from cost_models.tvm.shapes import convolution
 from cost_models.tvm.target import require_runs_here, resolve
@@ -243,7 +243,11 @@ class TvmRpc(MeasuredDevice):
     cpu_model: str | None = None
     """The device's CPU in words; None: the key."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tracker_address(self.tracker)  # refuses a wrong one before any work
+
     @cached_property
     def runner(self) -> Runner:
-        """The remote machine; connects when first used."""
-        return connect(self.tracker, self.key, resolve(self.target), cpu_model=self.cpu_model)
+        """The remote machine; connects when something is first measured."""
+        return RemoteRunner(self.tracker, self.key, resolve(self.target), self.cpu_model or self.key)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from cost_models import load_device
 from hwsearch.cli.devices import device_path
+from hwsearch.cli.run_config import read_run_config
 from hwsearch.compare import Run, compare_runs, load_run
 from hwsearch.report import render, write_comparison
 from hwsearch.transfer import transfer_runs
@@ -42,7 +43,9 @@ def compare_command(
 def _transfer(
     runs: Sequence[Run], x: str, y: str, where: str | None, devices: Sequence[Path], out: Path | None
 ) -> None:
-    result = transfer_runs(runs, [load_device(path) for path in devices], x=x, y=y, where=where)
+    codebook_bits = [read_run_config(run.path).quantizer.codebook_bits for run in runs]
+    loaded = [load_device(path) for path in devices]
+    result = transfer_runs(runs, loaded, x=x, y=y, where=where, codebook_bits=codebook_bits)
     Console().print(render_transfer(result), highlight=False)
     if out:
         write_transfer(result, out)

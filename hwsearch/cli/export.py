@@ -13,6 +13,7 @@ from cost_models.tvm.cost_model import MeasuredDevice
 from cost_models.tvm.integer import Requantization
 from cost_models.tvm.target import Target, host, resolve
 from cost_models.tvm.untuned import untuned
+from hwsearch.cli.judging import requantization
 from hwsearch.cli.run_config import read_run_config
 from hwsearch.cli.setup import Task, layer_database, load_task
 from hwsearch.compare import Run, load_run
@@ -28,17 +29,17 @@ FORMATS = ("tvm",)
 
 
 def export_command(
-    folder: Path, trial: int, form: str, requantization: str | None, target: str | None, out: Path | None
+    folder: Path, trial: int, form: str, arithmetic: str | None, target: str | None, out: Path | None
 ) -> None:
     """Rebuild a trial's network from its run folder, compile it, and write it with a script that runs it."""
     _require("--format", form, FORMATS)
-    if requantization is not None:
-        _require("--requantization", requantization, get_args(Requantization))
+    if arithmetic is not None:
+        _require("--requantization", arithmetic, get_args(Requantization))
     run, config = load_run(folder), read_run_config(folder)
     precisions = read_precisions(folder / "precisions.csv", trial)
     sys.path.insert(0, str(Path.cwd()))  # so that a `_target_` may name a module of the user's
     device = load_device(config.hardware)
-    kind = cast(Requantization, requantization or getattr(device, "requantization", "float32"))
+    kind = cast(Requantization, arithmetic) if arithmetic else requantization(device)
     cpu, choose = _kernels(device, target)
     out = out or folder / "export" / f"trial_{trial}_{form}"
     require_writable(out)

@@ -1,11 +1,11 @@
 """The device, as it runs what the quantizer stores."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cost_models import CostModel, Measuring, load_device
+from cost_models import CostModel, Precision, load_device
 from hwsearch.cli.schema import QuantizerConfig
-from hwsearch.search import SearchSpace
+from hwsearch.codebooks import codebook_notes, storing
 
 
 def load_hardware(config: Mapping[str, Any], quantizer: QuantizerConfig) -> CostModel:
@@ -14,19 +14,9 @@ def load_hardware(config: Mapping[str, Any], quantizer: QuantizerConfig) -> Cost
     Raises:
         ValueError: If the description of the device is wrong; it names the field.
     """
-    device = load_device(config)
-    return device.storing(quantizer.codebook_bits) if isinstance(device, Measuring) else device
+    return storing(load_device(config), quantizer.codebook_bits)
 
 
-def notes(device: CostModel, quantizer: QuantizerConfig, space: SearchSpace) -> list[str]:
-    """What a reader of the costs must know."""
-    uniform = {precision.weight_bits for precision in space.precisions if precision.weight_format == "uniform"}
-    coded = sorted(uniform.intersection(quantizer.codebook_bits))
-    if not coded or isinstance(device, Measuring):
-        return list(device.warnings)
-    widths = " and ".join(map(str, coded))
-    return [
-        *device.warnings,
-        f"Quantizer '{quantizer.name}' stores weights of {widths} bits as codebooks, whose levels need not be evenly "
-        "spaced; they are priced as the device's own weights of that width (quantizer.codebook_bits=[] avoids them).",
-    ]
+def notes(device: CostModel, quantizer: QuantizerConfig, precisions: Iterable[Precision]) -> list[str]:
+    """What a reader of the costs at some precisions must know."""
+    return [*device.warnings, *codebook_notes(device, quantizer.codebook_bits, precisions)]

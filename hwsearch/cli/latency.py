@@ -18,7 +18,7 @@ def network_latency(
     """What measures a configuration's whole network, in seconds per image.
 
     It gives NaN where the hardware does not measure, or images in batches, which networks are not compiled for; and
-    where a configuration has no integer form, the first reason of which is logged.
+    where a configuration has no integer form or the device is not reached, the first reason of which is logged.
     """
     if not isinstance(hardware, Measuring):
         return lambda config: nan
@@ -34,7 +34,7 @@ def network_latency(
         nonlocal warned
         try:
             return hardware.network_latency_s(partial(compile_network, lower(network, config, database, ranges)))
-        except ValueError as error:
+        except (ValueError, ConnectionError, TimeoutError) as error:
             if not warned:
                 log.warning("measured_latency_s stays unknown: %s", error)
             warned = True

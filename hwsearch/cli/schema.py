@@ -223,6 +223,7 @@ class ProfileConfig(_Strict):
     """``conf/profile.yaml``."""
 
     model: ModelConfig
+    quantizer: QuantizerConfig
     hardware: dict[str, Any]
     shown: list[str]
     run_dir: str

@@ -78,7 +78,7 @@ class _Search:
     @property
     def notes(self) -> list[str]:
         """What a reader of the results must know."""
-        return notes(self.hardware, self.config.quantizer, self.space)
+        return notes(self.hardware, self.config.quantizer, self.space.precisions)
 
 
 def search_command(config: SearchConfig, run_dir: Path) -> None:

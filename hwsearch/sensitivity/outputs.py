@@ -16,7 +16,7 @@ OutputChange = Callable[[Tensor, Tensor], float]
 """How far logits ``[N, classes]`` are from the float network's, the first argument."""
 
 
-def output_change(quantized: Quantized, choices: Choices, *, measure: OutputChange, images: int = 256) -> pd.DataFrame:
+def output_change(quantized: Quantized, choices: Choices, *, measure: OutputChange, images: int) -> pd.DataFrame:
     """Narrow one layer's weights or activations at a time, all else at its widest, and measure the outputs' change.
 
     Args:

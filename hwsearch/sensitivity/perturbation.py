@@ -23,7 +23,7 @@ class Curvature(Protocol):
 
 
 def perturbation(
-    quantized: Quantized, choices: Choices, *, curvature: Curvature | None = None, images: int = 128
+    quantized: Quantized, choices: Choices, *, curvature: Curvature | None = None, images: int
 ) -> pd.DataFrame:
     """Half the curvature times the squared quantization error, summed over a layer's weights or its input.
 
