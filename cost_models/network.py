@@ -12,7 +12,18 @@ INPUT = "(input)"
 """Stands for the network's input in :attr:`NetworkSpec.inputs`; no module is called so."""
 
 Operator: TypeAlias = Literal[
-    "add", "mul", "max", "max_pool2d", "avg_pool2d", "concat", "lookup", "matmul", "softmax", "norm", "resize"
+    "add",
+    "mul",
+    "max",
+    "max_pool2d",
+    "avg_pool2d",
+    "concat",
+    "lookup",
+    "matmul",
+    "softmax",
+    "batch_norm",
+    "norm",
+    "resize",
 ]
 
 
@@ -25,7 +36,8 @@ class OperatorSpec:
         op: ``"add"``, ``"mul"`` and ``"max"`` work element by element on two tensors (subtraction is an addition,
             division a multiplication), or on one and a constant; ``"lookup"`` is any function of one value;
             ``"max_pool2d"`` and ``"avg_pool2d"`` are also global and adaptive pooling, means and sums; ``"matmul"``
-            multiplies two activations; ``"norm"`` is a normalization that is no part of a layer.
+            multiplies two activations; ``"batch_norm"`` is one that no layer took in, ``"norm"`` a normalization by
+            statistics of its own input.
         channels: Output channels; columns of the result of a matmul.
         in_size: Height and width of the first tensor read, or (tokens, 1); (matrices, rows) of a matmul.
         out_size: The same of the result.

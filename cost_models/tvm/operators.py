@@ -19,6 +19,8 @@ from cost_models.tvm.kernels import (
     MultiplyKernel,
 )
 from cost_models.tvm.program import Kernel
+from cost_models.tvm.shapes import convolution
+from cost_models.tvm.variants import candidates, variants
 
 
 def fused_layer(operator: OperatorSpec, network: NetworkSpec) -> LayerSpec | None:
@@ -60,9 +62,20 @@ def operator_kernel(operator: OperatorSpec, batch: int, requantization: Requanti
             return LookupKernel(out, (out,), isa)
         case "lookup":
             return LookupKernel(out, (out,), isa)
+        case "batch_norm":
+            return _scaling(operator, batch, requantization, isa)
         case "concat":
             return CopyKernel(_parts(operator, batch), out)
     raise ValueError(f"No integer kernel computes operator '{operator.name}' of type '{operator.op}'.")
+
+
+def _scaling(operator: OperatorSpec, batch: int, requantization: Requantization, isa: Isa) -> Kernel:
+    """A weight and a bias for each channel: a depthwise 1x1 convolution of bytes, which takes as long in any tiling."""
+    channels, size = operator.channels, operator.out_size
+    layer = LayerSpec(operator.name, "conv2d", channels, channels, groups=channels, in_size=size, out_size=size)
+    shape = convolution(layer, batch, requantization)
+    plain, *_ = variants(*shape, isa)
+    return candidates(plain, *shape, isa, 1)[0]
 
 
 def _windows(operator: OperatorSpec, batch: int) -> Convolution:

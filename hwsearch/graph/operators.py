@@ -38,8 +38,8 @@ _TARGETS: dict[Operator, set[Any]] = {
     "concat": {aten.cat.default, aten.hstack.default, aten.stack.default},
     "matmul": {aten.bmm.default, aten.matmul.default},
     "softmax": {aten._log_softmax.default, aten._softmax.default, aten.log_softmax.int, aten.softmax.int},
+    "batch_norm": {BATCH_NORM},
     "norm": {
-        BATCH_NORM,
         aten.group_norm.default,
         aten.instance_norm.default,
         aten.layer_norm.default,

@@ -121,6 +121,14 @@ def test_a_sum_with_a_constant_is_a_table(device):
     assert device.network_cost(alone, {}).latency_s > 0
 
 
+def test_a_batch_norm_that_no_layer_took_in_is_a_depthwise_convolution(device):
+    norm = OperatorSpec("norm", "batch_norm", 16, (6, 6), (6, 6), (576,))
+    network = NetworkSpec((), (norm,), {"norm": ("(input)",)})
+    (record,) = device.measurements(network)
+    assert record["method"] == "DepthwiseKernel"
+    assert device.network_cost(network, {}).latency_s == record["latency_s"] > 0
+
+
 def test_an_operator_without_a_kernel_is_named(device):
     attention = OperatorSpec("attention", "softmax", 4, (4, 4), (4, 4), (64,))
     with pytest.raises(ValueError, match=r"No integer kernel computes operator 'attention' of type 'softmax'\."):

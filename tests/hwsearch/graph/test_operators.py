@@ -54,6 +54,7 @@ ELEMENTWISE = {
     "constant": (lambda x: x * torch.arange(4.0).view(4, 1, 1), "mul", (480,)),
     "gelu": (F.gelu, "lookup", (480,)),
     "softmax": (lambda x: x.softmax(1), "softmax", (480,)),
+    "batch norm": (lambda x: F.batch_norm(F.relu(x), torch.zeros(4), torch.ones(4)), "batch_norm", (480,)),
     "group norm": (nn.GroupNorm(2, 4), "norm", (480,)),
 }
 
