@@ -3,13 +3,14 @@
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from cost_models import Analytic, CostModel, LayerSpec, NetworkSpec, Precision, total_cost
+from cost_models import Analytic, CostModel, LayerSpec, NetworkSpec, Precision, load_device, total_cost
 from hwsearch.compare import load_run
 from hwsearch.network_file import NETWORK_FILE, network_content
 from hwsearch.pareto import hypervolume, non_dominated, wilson_interval
@@ -93,7 +94,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return write_run(tmp_path / "a", SERIAL, range(27)), write_run(tmp_path / "b", FOUR_IS_SLOW, range(9, 27))
 
 
-def of(folders: tuple[Path, ...], *devices: CostModel, **options: str) -> Transfer:
+def of(folders: tuple[Path, ...], *devices: CostModel, **options: Any) -> Transfer:
     return transfer_runs([load_run(folder) for folder in folders], devices, **options)
 
 
@@ -108,6 +109,34 @@ def test_every_candidate_has_the_price_that_the_device_gives(folders):
     bits = [[config[layer.name].weight_bits for layer in LAYERS] for config in CONFIGS]
     assert first["weight_bits_mean"].tolist() == pytest.approx(np.average(bits, axis=1, weights=weights).tolist())
     assert set(first["activation_bits_mean"]) == {8.0}
+
+
+@pytest.mark.slow
+def test_a_device_that_measures_runs_what_the_quantizer_of_each_run_stores(tmp_path):
+    quick = {"procedure": {"rounds": 1, "samples": 1, "sample_s": 1e-5}, "search_s": 1e-3, "tiles": 1}
+    widths = {"weight_bits": [2], "activation_bits": [8], "cache_dir": str(tmp_path / "kernels")}
+    cpu = load_device({"_target_": "cost_models.tvm.TvmCpu", "name": "cpu", **quick, **widths})
+    runs = [write_run(tmp_path / name, SERIAL, range(1)) for name in "ab"]  # of W2A8 in every layer
+
+    def coded_kernels() -> int:
+        return sum('"codebook"' in path.read_text() for path in (tmp_path / "kernels").rglob("record.json"))
+
+    uniform = total_cost(cpu, NETWORK, CONFIGS[0]).latency_s
+    assert coded_kernels() == 0
+    result = of(runs, cpu, codebook_bits=[(), (2,)])
+    coded = total_cost(cpu.storing([2]), NETWORK, CONFIGS[0]).latency_s
+    assert result.rows["latency_s"].tolist() == pytest.approx([uniform, coded], rel=1e-12)
+    assert coded_kernels() > 0
+    assert not any("codebooks" in note for note in result.notes)
+
+
+def test_a_device_that_tells_no_codebooks_apart_says_so(folders):
+    rows = of(folders, SERIAL).rows
+    told = of(folders, SERIAL, codebook_bits=[(2,), (2, 4)])
+    pd.testing.assert_frame_equal(told.rows, rows)
+    # the second run has 2 bits, too: not in its first layer
+    widths = [note.split("weights of ")[1].split(" as ")[0] for note in told.notes if "codebooks" in note]
+    assert widths == ["2 bits", "2 and 4 bits"]
 
 
 def test_a_front_is_set_against_the_best_front_on_the_device(folders):

@@ -29,7 +29,8 @@ def test_a_modelled_device_is_profiled_without_weights_or_images(hwsearch, tmp_p
 
 def test_a_measured_device_writes_what_it_measured_and_a_second_run_measures_nothing(hwsearch, tmp_path):
     widths = ["hardware.weight_bits=[2,4,8]", "hardware.activation_bits=[2,8]"]
-    options = ["hardware=tvm_cpu", *QUICK, *widths, f"hardware.cache_dir={tmp_path / 'cache'}"]
+    uniform_weights = "quantizer.codebook_bits=[]"
+    options = ["hardware=tvm_cpu", *QUICK, *widths, uniform_weights, f"hardware.cache_dir={tmp_path / 'cache'}"]
     first = hwsearch("profile", *options, f"run_dir={tmp_path / 'one'}")
     assert first.status == 0, first.err
     measured = pd.read_csv(tmp_path / "one" / "measurements.csv")
@@ -38,6 +39,7 @@ def test_a_measured_device_writes_what_it_measured_and_a_second_run_measures_not
     assert (measured["latency_s"] > 0).all()
     assert (measured["reference_s"] > 0).all()
     assert set(measured["threads"]) == {1}
+    assert set(measured.loc[measured["stored_weight_bits"] == 2, "weight_format"]) == {"uniform"}
     assert {"cpu", "tvm", "llvm", "date", "spread", "rounds"} <= set(measured.columns)
     layers = set(pd.read_csv(tmp_path / "one" / "layers.csv")["layer"])
     assert layers <= set(" ".join(measured["used_by"]).split())
@@ -56,6 +58,27 @@ def test_a_measured_device_writes_what_it_measured_and_a_second_run_measures_not
     assert second.out.splitlines()[:-1] == first.out.splitlines()[:-1]  # all but the folder
     for name in ("measurements.csv", "cost_table.csv"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_codebooks_are_measured_where_the_quantizer_stores_them(hwsearch, tiny, tmp_path):
+    options = [*QUICK, "hardware.weight_bits=[2]", f"hardware.cache_dir={tmp_path / 'cache'}", f"run_dir={tmp_path}"]
+    result = hwsearch("profile", *tiny, *options)
+    assert result.status == 0, result.err
+    measured = pd.read_csv(tmp_path / "measurements.csv")
+    assert set(measured.loc[measured["stored_weight_bits"] == 2, "weight_format"]) == {"codebook"}
+    assert json.loads((tmp_path / "profile.json").read_text())["quantizer"] == "fast"
+
+
+def test_a_modelled_device_that_knows_no_codebooks_says_so(hwsearch, tmp_path):
+    def said(*options):
+        result = hwsearch("profile", "hardware=bitfusion_isca_2018", *options, f"run_dir={tmp_path}")
+        assert result.status == 0, result.err
+        warnings = json.loads((tmp_path / "profile.json").read_text())["warnings"]
+        return "2 bits as codebooks" in " ".join(result.out.split()), "2 bits as codebooks" in " ".join(warnings)
+
+    assert said() == (True, True)
+    assert said("quantizer=requant") == (False, False)
 
 
 def test_columns_are_those_asked_for(hwsearch, tmp_path):
