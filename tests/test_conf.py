@@ -72,8 +72,9 @@ def test_every_sampler_takes_a_seed(name):
 
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "sensitivity"])
-def test_every_sensitivity_is_a_function(name):
-    assert callable(instantiate(composed(f"sensitivity={name}")["sensitivity"]))
+def test_every_sensitivity_is_a_function_of_some_images(name):
+    measure = instantiate(composed(f"sensitivity={name}", "sensitivity.images=8")["sensitivity"])
+    assert measure.keywords["images"] == 8
 
 
 @pytest.mark.parametrize("name", [name for group, name in CHOICES if group == "quantizer"])

@@ -47,11 +47,12 @@ def test_the_same_seed_gives_the_same_bytes(hwsearch, tmp_path):
 
 def test_a_grid_of_searches_can_be_compared(hwsearch, tmp_path):
     grid = ["-m", "hardware=bitfusion_isca_2018,t4_roofline", "seed=1", "space.weight_bits=[4,8]", "n_trials=5"]
+    grid.append("quantizer.codebook_bits=[4]")
     assert hwsearch("search", *grid, f"run_dir={tmp_path}").status == 0
     folders = sorted(path.parent for path in tmp_path.glob("*/pareto.csv"))
     assert [folder.name for folder in folders] == [
-        "hardware=bitfusion_isca_2018,seed=1,space.weight_bits=[4,8]",
-        "hardware=t4_roofline,seed=1,space.weight_bits=[4,8]",
+        "hardware=bitfusion_isca_2018,quantizer.codebook_bits=[4],seed=1,space.weight_bits=[4,8]",
+        "hardware=t4_roofline,quantizer.codebook_bits=[4],seed=1,space.weight_bits=[4,8]",
     ]
     result = hwsearch("compare", *folders, "--x", "size_bytes", "--where", "test_top1 > 50", "--best", "size_bytes", "--out", tmp_path / "out")  # fmt: skip
     assert result.status == 0, result.err
@@ -69,6 +70,7 @@ def test_a_grid_of_searches_can_be_compared(hwsearch, tmp_path):
     result = hwsearch("compare", *folders, *elsewhere)
     assert result.status == 0, result.err
     assert "does not run W4A4" in " ".join(result.out.split())
+    assert "t4_roofline: The quantizer stores weights of 4 bits as codebooks" in " ".join(result.out.split())
     summary = pd.read_csv(tmp_path / "elsewhere" / "transfer_summary.csv")
     assert list(summary["device"]) == ["t4_roofline"] * 2 + ["gap9_ne16"] * 2
     assert summary["share"].between(0, 1).all()
