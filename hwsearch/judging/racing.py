@@ -79,6 +79,7 @@ def _regression(values: Values, nearest: Values, others: Values, ridge: float) -
     directions = (others - nearest).astype(np.float64)
     centred = directions[:, :n] - directions[:, :n].mean(axis=1, keepdims=True)
     products = centred @ centred.T
-    penalized = products + ridge * np.eye(len(others))
-    weights = np.linalg.solve(penalized, centred @ (values - nearest[:n]))
-    return nearest + weights @ directions, float(np.trace(np.linalg.solve(penalized, products)))
+    # no inverse where all values are 0 and so is the penalty
+    inverse = np.linalg.pinv(products + ridge * np.eye(len(others)), hermitian=True)
+    weights = inverse @ (centred @ (values - nearest[:n]))
+    return nearest + weights @ directions, float(np.trace(inverse @ products))

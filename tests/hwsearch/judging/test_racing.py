@@ -49,6 +49,16 @@ def test_the_most_similar_network_is_compared_with():
     assert both.deviation < far.deviation / 3
 
 
+def test_a_measure_may_be_0_for_all():
+    """Divergences of wide candidates vanish; that of the others on these images may, or may not."""
+    references = np.zeros((4, 100), np.float32)
+    references[2:, 5] = 0.5
+    for seen in (references, references[:2]):
+        found = estimate(np.zeros(20, np.float32), seen)
+        assert found.mean == 0
+        assert found.at_least(2) == 0
+
+
 def mixture(rng, networks):
     """A candidate that errs on an image as one of several networks does, each time another one."""
     references = np.stack([drawn(rng, 2000, 0.8) for _ in range(networks)])
